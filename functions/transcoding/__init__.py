@@ -1,0 +1,1 @@
+"""A transcoding service: handlers, domain, data access and media work."""

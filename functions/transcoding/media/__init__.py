@@ -1,0 +1,1 @@
+"""Media work, free of AWS: facts about a source in, a plan and FFmpeg commands out."""

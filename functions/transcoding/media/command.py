@@ -1,0 +1,91 @@
+"""FFmpeg's arguments for a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transcoding.media.formats import Packaging
+from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
+from transcoding.media.tools import Tools, input_options
+
+#: The folders of a segmented result's renditions, and the names inside them.
+VIDEO, AUDIO = "video", "audio"
+PLAYLIST, INIT_SEGMENT, SEGMENT_PATTERN = "index.m3u8", "init.mp4", "%05d.m4s"
+
+#: What FFmpeg says when it leaves out a packet that could not be taken apart.
+UNCOPYABLE = "Error applying bitstream filters"
+
+
+def build(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
+    """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
+    command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
+    command += ["-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
+    command += [*input_options(url), "-i", url]
+    if plan.format.packaging is Packaging.SEGMENTS:
+        if plan.video:
+            command += [*_video_options(plan.video), *_segment_options(plan, folder / VIDEO)]
+        if plan.audio:
+            command += [*_audio_options(plan.audio), *_segment_options(plan, folder / AUDIO)]
+    else:
+        command += _video_options(plan.video) if plan.video else []
+        command += _audio_options(plan.audio) if plan.audio else []
+        command += [*_clean(), "-f", plan.format.muxer, *plan.format.muxer_options]
+        command += [str(folder / plan.format.entry)]
+    return command
+
+
+def _video_options(video: VideoPlan) -> list[str]:
+    options = ["-map", f"0:{video.facts.index}"]
+    if video.copied:
+        # Takes every packet apart, and so finds those that no player could.
+        return [*options, "-c:v", "copy", "-bsf:v", "trace_headers"]
+    options += ["-vf", ",".join(_filters(video))]
+    # Frames keep their own times: none is doubled or dropped to fill a constant rate.
+    options += ["-fps_mode", "vfr"]
+    if not video.facts.constant_frame_rate:
+        options += ["-enc_time_base", "demux"]
+    options += ["-c:v", "libx264", "-preset", "fast", "-profile:v", "high", "-crf", str(video.rung.crf)]
+    options += ["-maxrate", str(video.rung.max_bit_rate), "-bufsize", str(2 * video.rung.max_bit_rate)]
+    # Keyframes at known times, so that segments can be cut there; more where a scene changes.
+    first = max(0.0, video.start - 0.001)
+    options += ["-force_key_frames", f"expr:gte(t,{first:.3f}+n_forced*{KEYFRAME_SECONDS})", "-g", "9999"]
+    return options
+
+
+def _filters(video: VideoPlan) -> list[str]:
+    filters = []
+    if video.facts.interlaced:
+        filters.append("bwdif=mode=send_frame:deint=interlaced")
+    # FFmpeg has turned the picture upright before its filters see it.
+    filters.append(f"scale={video.width}:{video.height}:flags=bicubic:out_range=tv")
+    return [*filters, "setsar=1", "format=yuv420p"]
+
+
+def _audio_options(audio: AudioPlan) -> list[str]:
+    options = ["-map", f"0:{audio.facts.index}"]
+    if audio.copied:
+        return [*options, "-c:a", "copy"]
+    # Sound that starts late or has holes is filled with silence, so that it stays with the picture.
+    options += ["-af", "aresample=async=1:first_pts=0"]
+    options += ["-c:a", "aac", "-b:a", str(audio.bit_rate)]
+    return [*options, "-ac", str(audio.channels), "-ar", str(audio.sample_rate)]
+
+
+def _clean() -> list[str]:
+    # Nothing that tells of a person's phone or place is passed on.
+    return ["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn"]
+
+
+def _segment_options(plan: Plan, folder: Path) -> list[str]:
+    options = [*_clean(), "-f", "hls", "-hls_time", f"{plan.segment_seconds:g}", "-hls_segment_type", "fmp4"]
+    # An event playlist is written anew with each segment, which by then has its final name.
+    options += ["-hls_playlist_type", "event", "-hls_flags", "temp_file+independent_segments"]
+    # The encoders' delay is told by edit lists; shifting would move sound and picture apart.
+    options += ["-avoid_negative_ts", "disabled"]
+    options += [
+        "-hls_fmp4_init_filename",
+        INIT_SEGMENT,
+        "-hls_segment_filename",
+        str(folder / SEGMENT_PATTERN),
+    ]
+    return [*options, str(folder / PLAYLIST)]

@@ -1,0 +1,234 @@
+"""Decides what becomes of a source: pure functions from facts to a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
+from transcoding.media.formats import Format, Packaging
+from transcoding.media.quality import SHORT_SIDE, Rung, rung_for
+
+#: Segment length asked for, and the distance of keyframes inside, seconds
+#: (Apple's HLS authoring specification 7.5 and 1.13).
+SEGMENT_SECONDS = 6
+KEYFRAME_SECONDS = 2
+
+#: A segment's length, rounded, must not be over the target duration (RFC 8216, 4.3.3.1).
+_LONGEST_SEGMENT = SEGMENT_SECONDS + 0.499
+
+#: What every player of the last ten years decodes.
+_COPYABLE_PROFILES = frozenset({"Constrained Baseline", "Baseline", "Main", "High"})
+_HIGHEST_COPYABLE_LEVEL = 52
+_HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+_COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
+_TRIED = "copying it has failed"
+_RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPlan:
+    """What becomes of the picture. `obstacle` says why it is not copied; empty: it is.
+
+    `width` and `height` are the result's, in pixels, upright and square; `start` is when its first frame is
+    due, in seconds of the result's timeline.
+    """
+
+    facts: VideoFacts
+    obstacle: str
+    width: int
+    height: int
+    rung: Rung
+    start: float
+
+    @property
+    def copied(self) -> bool:
+        """Whether the stream is taken over bit by bit."""
+        return not self.obstacle
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPlan:
+    """What becomes of the sound. `obstacle` as in `VideoPlan`; `bit_rate` in bits per second."""
+
+    facts: AudioFacts
+    obstacle: str
+    channels: int
+    sample_rate: int
+    bit_rate: int
+
+    @property
+    def copied(self) -> bool:
+        """Whether the stream is taken over bit by bit."""
+        return not self.obstacle
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to make of a source. `duration` and `segment_seconds` in seconds."""
+
+    format: Format
+    duration: float | None
+    video: VideoPlan | None
+    audio: AudioPlan | None
+    segment_seconds: float = SEGMENT_SECONDS
+
+    @property
+    def copies(self) -> bool:
+        """Whether a stream is copied."""
+        return any(stream is not None and stream.copied for stream in (self.video, self.audio))
+
+    def describe(self) -> dict[str, str]:
+        """Return what becomes of each stream, and why, for the log."""
+        streams = {"video": self.video, "audio": self.audio}
+        return {
+            kind: "none" if stream is None else f"encode: {stream.obstacle}" if stream.obstacle else "copy"
+            for kind, stream in streams.items()
+        }
+
+
+def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = True) -> Plan:
+    """Return what to make of `source` in the format and the quality (1 to 5) asked for.
+
+    Without `may_copy` all is encoded: copying has been tried, and the source's packets did not bear it.
+    Raises TaskFailedError where the format cannot hold what the source has.
+    """
+    if source.video is None and not target.sound_alone:
+        raise TaskFailedError(
+            Failure.FORMAT_NEEDS_PICTURE, f"The source has no picture, and {target.name} needs one."
+        )
+    if source.audio is None and not target.picture_alone:
+        raise TaskFailedError(
+            Failure.FORMAT_NEEDS_SOUND, f"The source has no sound, and {target.name} needs one."
+        )
+    origin = min(stream.start for stream in (source.video, source.audio) if stream)
+    segment_seconds = copyable_segment_seconds(source.keyframes or (), source.duration)
+    video = audio = None
+    if source.video:
+        width, height = output_size(source.video, SHORT_SIDE[quality])
+        rung = rung_for(min(width, height))
+        obstacle = _picture_obstacle(source, source.video, width, height, rung) if may_copy else _TRIED
+        if not obstacle and target.packaging is Packaging.SEGMENTS:
+            if source.keyframes is None:
+                obstacle = "the container does not tell where its keyframes are"
+            elif segment_seconds is None:
+                obstacle = f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s"
+        video = VideoPlan(source.video, obstacle, width, height, rung, source.video.start - origin)
+    if source.audio:
+        rung = rung_for(min(video.width, video.height) if video else 1080)
+        obstacle = _sound_obstacle(source.audio, rung, origin) if may_copy else _TRIED
+        audio = _plan_sound(source.audio, rung, obstacle)
+    cut_at_keyframes = video is not None and video.copied and segment_seconds is not None
+    return Plan(
+        format=target,
+        duration=source.duration,
+        video=video,
+        audio=audio,
+        segment_seconds=segment_seconds if cut_at_keyframes and segment_seconds else SEGMENT_SECONDS,
+    )
+
+
+def needs_keyframes(source: SourceFacts, target: Format, quality: int) -> bool:
+    """Whether the plan hangs on where the source's keyframes are."""
+    if source.video is None or target.packaging is not Packaging.SEGMENTS:
+        return False
+    width, height = output_size(source.video, SHORT_SIDE[quality])
+    return not _picture_obstacle(source, source.video, width, height, rung_for(min(width, height)))
+
+
+def output_size(video: VideoFacts, short_side: int | None) -> tuple[int, int]:
+    """Return (width, height) in pixels: upright, square, even, and never larger than the source.
+
+    "p" counts the shorter side; None keeps the source's size.
+    """
+    width, height = Fraction(video.width) * video.pixel_aspect, Fraction(video.height)
+    if video.rotation in {90, 270}:
+        width, height = height, width
+    scale = min(Fraction(1), short_side / min(width, height)) if short_side else Fraction(1)
+
+    def even(side: Fraction) -> int:
+        return max(2, min(2 * round(side * scale / 2), 2 * int(side / 2)))
+
+    return even(width), even(height)
+
+
+def copyable_segment_seconds(keyframes: tuple[float, ...], duration: float | None) -> float | None:
+    """Return the longest segment length, seconds, that cuts at these keyframes without making one too long.
+
+    A segment ends with the first keyframe at or after each multiple of the length, as FFmpeg's muxer cuts.
+    """
+    if not keyframes or not duration:
+        return None
+    for length in range(SEGMENT_SECONDS, 0, -1):
+        cuts = segment_starts(keyframes, length)
+        if all(b - a <= _LONGEST_SEGMENT for a, b in pairwise([*cuts, max(duration, cuts[-1])])):
+            return float(length)
+    return None
+
+
+def segment_starts(keyframes: tuple[float, ...], length: float) -> list[float]:
+    """Return at which of the keyframes, in seconds, segments of the length begin."""
+    starts = [keyframes[0]]
+    due = length
+    for time in keyframes[1:]:
+        if time - keyframes[0] >= due - 1e-6:
+            starts.append(time)
+            due += length
+    return starts
+
+
+def _picture_obstacle(source: SourceFacts, video: VideoFacts, width: int, height: int, rung: Rung) -> str:
+    bit_rate = _picture_bit_rate(source, video)
+    obstacles = (
+        (video.codec != "h264", f"it is {video.codec}"),
+        (video.profile not in _COPYABLE_PROFILES, f"its profile is {video.profile}"),
+        (video.pixel_format not in {"yuv420p", "yuvj420p"}, f"its pixels are {video.pixel_format}"),
+        (video.full_range, "its colours are full range"),
+        (video.transfer in _HDR_TRANSFERS, f"its transfer is {video.transfer}"),
+        (video.level > _HIGHEST_COPYABLE_LEVEL, f"its level is {video.level / 10}"),
+        (video.interlaced, "it is interlaced"),
+        (video.rotation != 0 or video.mirrored, "it is not stored upright"),
+        (video.pixel_aspect != 1, "its pixels are not square"),
+        ((video.width, video.height) != (width, height), f"it is {video.width}x{video.height}"),
+        (bit_rate is None, "its bit rate is not known"),
+        ((bit_rate or 0) > rung.max_bit_rate, f"its bit rate is over {rung.max_bit_rate:,} b/s"),
+    )
+    return next((reason for holds, reason in obstacles if holds), "")
+
+
+def _picture_bit_rate(source: SourceFacts, video: VideoFacts) -> int | None:
+    if video.bit_rate:
+        return video.bit_rate
+    if source.bit_rate:
+        return source.bit_rate - ((source.audio.bit_rate or 0) if source.audio else 0)
+    return int(source.size * 8 / source.duration) if source.duration else None
+
+
+def _sound_obstacle(audio: AudioFacts, rung: Rung, origin: float) -> str:
+    highest = _sound_bit_rate(audio, rung) * 1.1
+    obstacles = (
+        (audio.codec != "aac", f"it is {audio.codec}"),
+        (audio.profile != "LC", f"its profile is {audio.profile}"),
+        (audio.channels not in {1, 2}, f"it has {audio.channels} channels"),
+        (audio.sample_rate not in _COPYABLE_SAMPLE_RATES, f"its sample rate is {audio.sample_rate} Hz"),
+        (audio.bit_rate is None, "its bit rate is not known"),
+        ((audio.bit_rate or 0) > highest, f"its bit rate is over {highest:,.0f} b/s"),
+        (audio.start - origin > 0.001, "it starts later than the picture"),
+    )
+    return next((reason for holds, reason in obstacles if holds), "")
+
+
+def _plan_sound(audio: AudioFacts, rung: Rung, obstacle: str) -> AudioPlan:
+    return AudioPlan(
+        facts=audio,
+        obstacle=obstacle,
+        channels=1 if audio.channels == 1 else 2,
+        sample_rate=44_100 if audio.sample_rate in _RATES_OF_CD_FAMILY else 48_000,
+        bit_rate=_sound_bit_rate(audio, rung),
+    )
+
+
+def _sound_bit_rate(audio: AudioFacts, rung: Rung) -> int:
+    return rung.audio_bit_rate // 2 if audio.channels == 1 else rung.audio_bit_rate

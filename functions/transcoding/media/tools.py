@@ -1,0 +1,126 @@
+"""The FFmpeg programs, how they may read a source, and what their error output means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from transcoding.domain.errors import Failure, TaskFailedError
+
+#: What a source may be. No playlists (hls, dash, concat, imf, …) and no image sequences: a source must not be
+#: able to make FFmpeg open anything but itself.
+DEMUXERS = (
+    "aac",
+    "ac3",
+    "aiff",
+    "amr",
+    "asf",
+    "au",
+    "avi",
+    "caf",
+    "dv",
+    "eac3",
+    "flac",
+    "flv",
+    "gif",
+    "h264",
+    "hevc",
+    "ivf",
+    "m4v",
+    "matroska,webm",
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "mp3",
+    "mpeg",
+    "mpegts",
+    "mpegvideo",
+    "mxf",
+    "nut",
+    "ogg",
+    "rm",
+    "w64",
+    "wav",
+    "wtv",
+    "y4m",
+)
+_PROTOCOLS = {"http": "http,tcp", "https": "https,tls,tcp"}
+
+#: How long a read may wait for the network, seconds.
+NETWORK_TIMEOUT = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Where the FFmpeg programs are."""
+
+    ffmpeg: Path
+    ffprobe: Path
+
+    @classmethod
+    def within(cls, folder: str | Path) -> Tools:
+        """Return the programs of a folder, /opt/bin on Lambda."""
+        return cls(Path(folder) / "ffmpeg", Path(folder) / "ffprobe")
+
+
+def input_options(url: str) -> list[str]:
+    """Return the options that go before an input: the demuxers and protocols it is held to."""
+    scheme = url.partition("://")[0] if "://" in url else "file"
+    options = ["-format_whitelist", ",".join(DEMUXERS), "-protocol_whitelist", _PROTOCOLS.get(scheme, "file")]
+    if scheme in _PROTOCOLS:
+        options += ["-rw_timeout", str(NETWORK_TIMEOUT * 1_000_000)]
+        # A dropped connection is taken up again where it broke, instead of ending the source there.
+        options += ["-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_on_http_error", "5xx"]
+        options += ["-reconnect_delay_max", "8"]
+    return options
+
+
+def diagnose(stderr: str, *, opening: bool = False) -> Exception:
+    """Return what FFmpeg's error output tells of: a TaskFailedError, or an OSError where a new try may help.
+
+    `opening`: it was still reading the header.
+    """
+    passing = _PASSING.search(stderr)
+    if passing:
+        return OSError(f"FFmpeg could not read or write: {passing[0]}")
+    for pattern, code, info in _SYMPTOMS:
+        if re.search(pattern, stderr, re.IGNORECASE):
+            return TaskFailedError(code, info)
+    if opening:
+        return TaskFailedError(
+            Failure.NOT_MEDIA, "The source is not a media file of a known kind, or its beginning is missing."
+        )
+    return TaskFailedError(
+        Failure.DAMAGED, "The source is damaged: it could not be decoded. Export or upload it again."
+    )
+
+
+_PASSING = re.compile(
+    "Connection timed out|Connection refused|Connection reset|Operation timed out|Server returned 5XX|"
+    "Input/output error|No space left on device|Cannot allocate memory",
+    re.IGNORECASE,
+)
+
+_SYMPTOMS = (
+    (r"404 Not Found", Failure.SOURCE_NOT_FOUND, "The source has been removed while it was being read."),
+    (r"403 Forbidden", Failure.SOURCE_FORBIDDEN, "The source may no longer be read by the service."),
+    (
+        r"moov atom not found",
+        Failure.DAMAGED,
+        "The source is incomplete: its index (the moov box) is missing. Upload the whole file again.",
+    ),
+    (
+        r"not on whitelist",
+        Failure.NOT_MEDIA,
+        "The source is not a media file of a supported kind (playlists and scripts are none).",
+    ),
+    (
+        r"Decoder \S+ not found|Unsupported codec|no decoder|Decoding requested, but no decoder",
+        Failure.CODEC_UNSUPPORTED,
+        "The source is in a codec that is not supported.",
+    ),
+    (
+        r"Picture size \d+x\d+ is invalid",
+        Failure.DIMENSIONS_UNSUPPORTED,
+        "The source's picture has a size that cannot be decoded.",
+    ),
+)

@@ -1,0 +1,84 @@
+"""Playlists, read back by a parser that is not ours."""
+
+from fractions import Fraction
+
+import m3u8
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transcoding.media.hls import (
+    Picture,
+    Rendition,
+    Segment,
+    finished_segments,
+    master_playlist,
+    media_playlist,
+    target_duration,
+)
+
+segments = st.lists(
+    st.builds(
+        Segment,
+        name=st.integers(0, 99_999).map(lambda n: f"{n:05d}.m4s"),
+        duration=st.floats(0.02, 6.49),
+        size=st.integers(1, 10**8),
+    ),
+    min_size=1,
+    max_size=50,
+)
+
+
+@given(segments)
+def test_a_media_playlist_reads_back_as_it_was(made):
+    parsed = m3u8.loads(media_playlist(made, "init.mp4"))
+    assert parsed.is_endlist
+    assert parsed.playlist_type == "vod"
+    assert parsed.is_independent_segments
+    assert parsed.segment_map[0].uri == "init.mp4"
+    assert [s.uri for s in parsed.segments] == [s.name for s in made]
+    assert all(abs(a.duration - b.duration) < 1e-5 for a, b in zip(parsed.segments, made, strict=True))
+    assert all(round(s.duration) <= parsed.target_duration for s in parsed.segments)
+
+
+@given(segments)
+def test_what_was_written_is_what_is_found_finished(made):
+    found = finished_segments(media_playlist(made, "init.mp4"))
+    assert [name for name, _ in found] == [s.name for s in made]
+
+
+@given(segments)
+def test_no_full_segment_is_over_the_declared_bandwidth(made):
+    rendition = Rendition("video/index.m3u8", "avc1.64001f", tuple(made))
+    full = [s for s in made if s.duration >= target_duration(made) / 2]
+    assert all(s.size * 8 / s.duration <= rendition.peak_bit_rate for s in full)
+    assert rendition.average_bit_rate >= sum(s.size for s in made) * 8 / rendition.duration
+
+
+def test_a_master_playlist_tells_all_that_a_player_chooses_by():
+    video = Rendition("video/index.m3u8", "avc1.64001f", (Segment("0.m4s", 6.0, 600_000),))
+    audio = Rendition("audio/index.m3u8", "mp4a.40.2", (Segment("0.m4s", 6.0, 96_000),))
+    text = master_playlist(video, Picture(1280, 720, Fraction(30_000, 1001)), audio, 2)
+    parsed = m3u8.loads(text)
+    (variant,) = parsed.playlists
+    info = variant.stream_info
+    assert variant.uri == "video/index.m3u8"
+    assert (info.bandwidth, info.average_bandwidth) == (928_000, 928_000)
+    assert info.codecs == "avc1.64001f,mp4a.40.2"
+    assert info.resolution == (1280, 720)
+    assert info.frame_rate == 29.97
+    (sound,) = parsed.media
+    assert (sound.type, sound.group_id, sound.uri) == ("AUDIO", info.audio, "audio/index.m3u8")
+    assert 'CHANNELS="2"' in text
+
+
+def test_sound_alone_is_the_variant():
+    audio = Rendition("audio/index.m3u8", "mp4a.40.2", (Segment("0.m4s", 6.0, 96_000),))
+    parsed = m3u8.loads(master_playlist(None, None, audio, 1))
+    assert parsed.playlists[0].uri == "audio/index.m3u8"
+    assert parsed.playlists[0].stream_info.resolution is None
+    assert not parsed.media
+
+
+def test_an_unfinished_playlist_lists_only_what_is_complete():
+    assert finished_segments("#EXTM3U\n#EXTINF:6.000000,\n00000.m4s\n#EXTINF:6.0") == [("00000.m4s", 6.0)]
+    assert finished_segments("") == []

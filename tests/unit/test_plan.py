@@ -1,0 +1,214 @@
+"""What becomes of a source: sizes, what is copied, where segments are cut."""
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
+from transcoding.media.formats import FORMATS
+from transcoding.media.plan import (
+    copyable_segment_seconds,
+    needs_keyframes,
+    output_size,
+    plan,
+    segment_starts,
+)
+from transcoding.media.quality import SHORT_SIDE, rung_for
+
+VIDEO = VideoFacts(
+    index=0,
+    codec="h264",
+    profile="High",
+    level=31,
+    width=1280,
+    height=720,
+    pixel_format="yuv420p",
+    frame_rate=Fraction(25),
+    duration=60.0,
+    bit_rate=2_000_000,
+)
+AUDIO = AudioFacts(index=1, codec="aac", profile="LC", channels=2, sample_rate=48_000, bit_rate=128_000)
+SOURCE = SourceFacts(
+    container="mov,mp4,m4a,3gp,3g2,mj2",
+    duration=60.0,
+    size=16_000_000,
+    bit_rate=2_128_000,
+    video=VIDEO,
+    audio=AUDIO,
+    keyframes=tuple(float(t) for t in range(0, 60, 2)),
+)
+HLS, MP4 = FORMATS["m3u8"], FORMATS["mp4"]
+
+
+def with_video(**changes: object) -> SourceFacts:
+    return replace(SOURCE, video=replace(VIDEO, **changes))
+
+
+def with_audio(**changes: object) -> SourceFacts:
+    return replace(SOURCE, audio=replace(AUDIO, **changes))
+
+
+@pytest.mark.parametrize("quality", [3, 4, 5])
+@pytest.mark.parametrize("target", [HLS, MP4], ids=["m3u8", "mp4"])
+def test_a_source_that_fits_is_copied(target, quality):
+    made = plan(SOURCE, target, quality)
+    assert made.describe() == {"video": "copy", "audio": "copy"}
+
+
+def test_a_smaller_quality_encodes_the_picture_and_keeps_the_sound_when_it_fits():
+    made = plan(SOURCE, MP4, 2)
+    assert made.describe() == {"video": "encode: it is 1280x720", "audio": "copy"}
+    assert (made.video.width, made.video.height) == (854, 480)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"codec": "hevc"}, "it is hevc"),
+        ({"profile": "High 10"}, "its profile is High 10"),
+        ({"pixel_format": "yuv422p"}, "its pixels are yuv422p"),
+        ({"full_range": True}, "its colours are full range"),
+        ({"transfer": "smpte2084"}, "its transfer is smpte2084"),
+        ({"level": 60}, "its level is 6.0"),
+        ({"interlaced": True}, "it is interlaced"),
+        ({"rotation": 90}, "it is not stored upright"),
+        ({"rotation": None}, "it is not stored upright"),
+        ({"mirrored": True}, "it is not stored upright"),
+        ({"pixel_aspect": Fraction(4, 3)}, "its pixels are not square"),
+        ({"bit_rate": 5_000_001}, "its bit rate is over 5,000,000 b/s"),
+        ({"width": 1279}, "it is 1279x720"),
+    ],
+)
+def test_a_picture_that_does_not_fit_is_encoded_and_the_reason_is_told(changes, reason):
+    assert plan(with_video(**changes), MP4, 5).describe()["video"] == f"encode: {reason}"
+
+
+@pytest.mark.parametrize("changes", [{"level": 52}, {"bit_rate": 5_000_000}, {"profile": "Main"}])
+def test_a_picture_just_inside_the_limits_is_copied(changes):
+    assert plan(with_video(**changes), MP4, 5).video.copied
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"codec": "opus"}, "it is opus"),
+        ({"profile": "HE-AAC"}, "its profile is HE-AAC"),
+        ({"channels": 6}, "it has 6 channels"),
+        ({"sample_rate": 96_000}, "its sample rate is 96000 Hz"),
+        ({"bit_rate": None}, "its bit rate is not known"),
+        ({"bit_rate": 141_000}, "its bit rate is over 140,800 b/s"),
+        ({"start": 0.5}, "it starts later than the picture"),
+    ],
+)
+def test_sound_that_does_not_fit_is_encoded_and_the_reason_is_told(changes, reason):
+    assert plan(with_audio(**changes), MP4, 5).describe()["audio"] == f"encode: {reason}"
+
+
+def test_nothing_is_copied_when_copying_has_failed_before():
+    assert not plan(SOURCE, MP4, 5, may_copy=False).copies
+
+
+@pytest.mark.parametrize(("channels", "made"), [(1, 1), (2, 2), (6, 2), (8, 2), (0, 2)])
+def test_mono_stays_mono_and_more_than_two_channels_become_stereo(channels, made):
+    assert plan(with_audio(channels=channels, codec="opus"), MP4, 5).audio.channels == made
+
+
+def test_segments_are_cut_shorter_when_that_lets_the_picture_be_copied():
+    made = plan(replace(SOURCE, keyframes=tuple(float(t) for t in range(0, 60, 5))), HLS, 5)
+    assert made.video.copied
+    assert made.segment_seconds == 5
+
+
+def test_a_picture_whose_keyframes_are_too_far_apart_is_encoded_for_segments_only():
+    source = replace(SOURCE, keyframes=tuple(float(t) for t in range(0, 60, 7)))
+    assert "keyframes do not allow" in plan(source, HLS, 5).video.obstacle
+    assert plan(source, HLS, 5).segment_seconds == 6
+    assert plan(source, MP4, 5).video.copied
+
+
+def test_a_picture_without_known_keyframes_is_encoded_for_segments():
+    assert "does not tell" in plan(replace(SOURCE, keyframes=None), HLS, 5).video.obstacle
+
+
+def test_keyframes_are_looked_up_only_where_the_plan_hangs_on_them():
+    assert needs_keyframes(SOURCE, HLS, 5)
+    assert not needs_keyframes(SOURCE, MP4, 5)
+    assert not needs_keyframes(with_video(codec="hevc"), HLS, 5)
+    assert not needs_keyframes(replace(SOURCE, video=None), HLS, 5)
+
+
+def test_the_first_frame_is_due_when_the_source_shows_it():
+    made = plan(replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0)), MP4, 1)
+    assert made.video.start == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "short_side", "made"),
+    [
+        (1920, 1080, 720, (1280, 720)),
+        (1080, 1920, 720, (720, 1280)),
+        (854, 480, 360, (640, 360)),
+        (640, 360, 1080, (640, 360)),
+        (427, 241, None, (426, 240)),
+        (1, 1, None, (2, 2)),
+        (7680, 4320, 2160, (3840, 2160)),
+    ],
+)
+def test_sizes(width, height, short_side, made):
+    assert output_size(replace(VIDEO, width=width, height=height), short_side) == made
+
+
+def test_rotation_swaps_the_sides_and_pixels_become_square():
+    portrait = replace(VIDEO, width=1920, height=1080, rotation=90)
+    assert output_size(portrait, 720) == (720, 1280)
+    dvd = replace(VIDEO, width=720, height=576, pixel_aspect=Fraction(64, 45))
+    assert output_size(dvd, None) == (1024, 576)
+
+
+@given(
+    width=st.integers(2, 16_384),
+    height=st.integers(2, 16_384),
+    quality=st.sampled_from(sorted(SHORT_SIDE)),
+    rotation=st.sampled_from([0, 90, 180, 270]),
+    aspect=st.fractions(Fraction(1, 4), 4, max_denominator=100),
+)
+def test_a_result_is_even_never_larger_than_the_source_and_keeps_its_shape(
+    width, height, quality, rotation, aspect
+):
+    video = replace(VIDEO, width=width, height=height, rotation=rotation, pixel_aspect=aspect)
+    shown = (width * aspect, Fraction(height))
+    if rotation in {90, 270}:
+        shown = shown[::-1]
+    made = output_size(video, SHORT_SIDE[quality])
+    assert all(side % 2 == 0 and side >= 2 for side in made)
+    assert all(side <= max(2, full) for side, full in zip(made, shown, strict=True))
+    if SHORT_SIDE[quality]:
+        assert min(made) <= SHORT_SIDE[quality]
+    # Rounding to even moves a side by at most two pixels.
+    scale = min(Fraction(1), (SHORT_SIDE[quality] or min(shown)) / min(shown))
+    assert all(abs(side - full * scale) <= 2 for side, full in zip(made, shown, strict=True))
+
+
+keyframe_lists = st.lists(st.floats(0.04, 12), min_size=0, max_size=60).map(
+    lambda gaps: tuple(sum(gaps[:i]) for i in range(len(gaps) + 1))
+)
+
+
+@given(keyframe_lists, st.floats(0, 10))
+def test_segments_of_a_copied_picture_begin_at_keyframes_and_none_is_too_long(keyframes, tail):
+    duration = keyframes[-1] + tail
+    length = copyable_segment_seconds(keyframes, duration)
+    if length is not None:
+        starts = segment_starts(keyframes, length)
+        assert starts[0] == keyframes[0]
+        assert set(starts) <= set(keyframes)
+        assert all(round(b - a) <= 6 for a, b in pairwise([*starts, max(duration, starts[-1])]))
+
+
+@given(st.integers(1, 10_000))
+def test_every_size_has_settings_and_larger_ones_are_never_capped_lower(short_side):
+    assert rung_for(short_side).max_bit_rate <= rung_for(short_side + 1).max_bit_rate
