@@ -1,0 +1,37 @@
+"""End the tasks whose messages no worker could deal with (SQS, the dead-letter queue)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from transcoding.data.storage import OutputStore
+from transcoding.data.task_table import TaskTable
+from transcoding.domain import janitor
+from transcoding.settings import DeadLetterSettings
+
+settings = DeadLetterSettings.read()
+table = TaskTable(settings.table_name)
+store = OutputStore(settings.output_bucket)
+logger, tracer, metrics = Logger(), Tracer(), Metrics()
+processor = BatchProcessor(EventType.SQS)
+
+
+def bury(record: SQSRecord) -> None:
+    """End one message's task."""
+    buried = janitor.bury(table, store, record.body)
+    metrics.add_metric("TasksBuried", MetricUnit.Count, int(buried))
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
+    """Take the messages of a batch one by one."""
+    return process_partial_response(event, bury, processor, context)

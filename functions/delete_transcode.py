@@ -1,0 +1,44 @@
+"""POST /transcoding/api/delete-transcode: delete a task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools import Logger, Tracer
+from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from transcoding.api.resolver import PREFIX, answers, create_resolver
+from transcoding.api.schemas import Deleted, DeleteTranscode
+from transcoding.data.storage import OutputStore
+from transcoding.data.task_table import TaskTable
+from transcoding.domain import tasks
+from transcoding.settings import DeleteSettings
+
+settings = DeleteSettings.read()
+table = TaskTable(settings.table_name)
+store = OutputStore(settings.output_bucket)
+logger, tracer = Logger(), Tracer()
+app = create_resolver()
+
+
+@app.post(
+    f"{PREFIX}/delete-transcode",
+    summary="Delete a task",
+    description="In every status. A task that runs is stopped, and what it has stored is removed.",
+    operation_id="deleteTranscode",
+    responses=answers(
+        Deleted, {400: "The id is missing", 404: "No such task", 413: "The body is over 64 KiB"}
+    ),
+)
+def delete_transcode(body: DeleteTranscode) -> Deleted:
+    """Delete a task."""
+    tasks.delete(table, store, settings.retention, [body.id])
+    return Deleted()
+
+
+@logger.inject_lambda_context(correlation_id_path=API_GATEWAY_REST)
+@tracer.capture_lambda_handler(capture_response=False)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer an API Gateway proxy event."""
+    return app.resolve(event, context)

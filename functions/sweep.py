@@ -1,0 +1,30 @@
+"""Every minute: move on the tasks that have got stuck (EventBridge schedule)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from transcoding.data.queue import JobQueue
+from transcoding.data.storage import OutputStore
+from transcoding.data.task_table import TaskTable
+from transcoding.domain.janitor import Sweep
+from transcoding.settings import SweepSettings
+
+settings = SweepSettings.read()
+sweep = Sweep(
+    TaskTable(settings.table_name), JobQueue(settings.queue_url), OutputStore(settings.output_bucket)
+)
+logger, tracer, metrics = Logger(), Tracer(), Metrics()
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> None:
+    """Look at the tasks that are due."""
+    looked_at = sweep.run(lambda: context.get_remaining_time_in_millis() / 1000)
+    metrics.add_metric("TasksSwept", MetricUnit.Count, looked_at)

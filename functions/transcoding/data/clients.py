@@ -1,0 +1,110 @@
+"""The AWS clients, made once in a process, and what it means when they fail.
+
+The clients are botocore's: they are boto3's without its import and its second session. `AWS_ENDPOINT_URL` is
+honoured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from transcoding.domain.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+#: Seconds. Three tries of both stay well within API Gateway's 29 s for a call.
+CONNECT_TIMEOUT = 2
+READ_TIMEOUT = 5
+MAX_ATTEMPTS = 3
+MAX_CONNECTIONS = 20
+
+_TRANSIENT = frozenset(
+    {
+        # What botocore makes of answers that are not the service's own, such as a proxy's.
+        "500",
+        "502",
+        "503",
+        "504",
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "KMS.ThrottlingException",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+    }
+)
+
+
+@cache
+def _session() -> botocore.session.Session:
+    return botocore.session.get_session()
+
+
+def _config() -> Config:
+    return Config(
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        max_pool_connections=MAX_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": MAX_ATTEMPTS},
+    )
+
+
+@cache
+def sqs() -> SQSClient:
+    """Give this process's SQS client."""
+    return cast("SQSClient", _session().create_client("sqs", config=_config()))
+
+
+@cache
+def s3() -> S3Client:
+    """Give this process's S3 client."""
+    return cast("S3Client", _session().create_client("s3", config=_config()))
+
+
+@cache
+def media_s3() -> S3Client:
+    """Give this process's S3 client for media: patient, and able to presign for every region."""
+    config = _config().merge(
+        Config(
+            read_timeout=60,
+            retries={"mode": "standard", "total_max_attempts": 5},
+            signature_version="s3v4",
+        )
+    )
+    return cast("S3Client", _session().create_client("s3", config=config))
+
+
+def is_transient(error: BaseException | None) -> bool:
+    """Tell whether a call failed for the service's own reasons, so that the same call may succeed later."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or error.response.get("Error", {}).get("Code") in _TRANSIENT
+    return isinstance(error, BotoCoreError)
+
+
+@contextmanager
+def availability(service: str) -> Iterator[None]:
+    """Turn a transient failure of the block's calls into UnavailableError; others pass as they are."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        if is_transient(error):
+            raise UnavailableError(service) from error
+        raise

@@ -1,0 +1,132 @@
+"""The items of the DynamoDB table, as pynamodb models. Only the task table uses them.
+
+| item | key | attributes |
+|---|---|---|
+| task | its id | those of `TaskRecord` |
+| live tasks of a month, by day | `count#2026-11` | `2026-11-22`: a number, … |
+| live tasks of a day, by hour | `count#2026-11-22` | `2026-11-22T21`: a number, … |
+| idempotency key | `idempotency#` + its SHA-256 | those of `IdempotencyRecord` |
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pynamodb.attributes import NumberAttribute, UnicodeAttribute, UTCDateTimeAttribute
+from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.models import Model
+
+from transcoding.data import clients
+from transcoding.domain.model import Status, Task
+
+
+class ByPeriod(GlobalSecondaryIndex["TaskRecord"]):  # type: ignore[no-untyped-call]
+    """The tasks that are not deleted, an hour a partition, by time."""
+
+    class Meta:
+        """The index of the template."""
+
+        index_name = "by_period"
+        projection = AllProjection()
+
+    period = UnicodeAttribute(hash_key=True)
+    created = UnicodeAttribute(range_key=True)
+
+
+class Attention(GlobalSecondaryIndex["TaskRecord"]):  # type: ignore[no-untyped-call]
+    """The tasks that the sweep has to look at, by the time when it should."""
+
+    class Meta:
+        """The index of the template."""
+
+        index_name = "attention"
+        projection = KeysOnlyProjection()
+
+    attention = UnicodeAttribute(hash_key=True)
+    attention_at = NumberAttribute(range_key=True)
+
+
+class Record(Model):
+    """What all items have, and the one connection that they share."""
+
+    class Meta:
+        """`table_name` is set by the task table. Without `host`, botocore reads `AWS_ENDPOINT_URL`."""
+
+        table_name = ""
+        connect_timeout_seconds = clients.CONNECT_TIMEOUT
+        read_timeout_seconds = clients.READ_TIMEOUT
+        max_retry_attempts = clients.MAX_ATTEMPTS - 1
+        max_pool_connections = clients.MAX_CONNECTIONS
+
+    id = UnicodeAttribute(hash_key=True)
+    #: When DynamoDB may remove the item, seconds since the epoch (the table's TTL attribute).
+    expires_at = NumberAttribute(null=True)
+
+    by_period = ByPeriod()
+    attention_index = Attention()
+
+
+class TaskRecord(Record):
+    """A task."""
+
+    origin_url = UnicodeAttribute()
+    quality = NumberAttribute()
+    format = UnicodeAttribute()
+    created_at = UTCDateTimeAttribute()
+    updated_at = UTCDateTimeAttribute()
+    status = NumberAttribute()
+    progress = NumberAttribute()
+    target_url = UnicodeAttribute()
+    error_code = NumberAttribute()
+    error_info = UnicodeAttribute()
+    attempt = NumberAttribute()
+    lease_owner = UnicodeAttribute(null=True)
+    lease_expires_at = NumberAttribute(null=True)
+
+    #: The hour it was created in; a deleted task has none, and so leaves the list.
+    period = UnicodeAttribute(null=True)
+    #: Its place in the hour: the time to the microsecond, then the id.
+    created = UnicodeAttribute()
+    #: Both are there only while the sweep has something to do, now or later.
+    attention = UnicodeAttribute(null=True)
+    attention_at = NumberAttribute(null=True)
+
+    def task(self) -> Task:
+        """Give what the domain knows of it."""
+        return Task(
+            id=self.id,
+            origin_url=self.origin_url,
+            quality=int(self.quality),
+            format=self.format,
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            status=Status(int(self.status)),
+            progress=float(self.progress),
+            target_url=self.target_url,
+            error_code=int(self.error_code),
+            error_info=self.error_info,
+            attempt=int(self.attempt),
+            lease_owner=self.lease_owner or "",
+            lease_expires_at=float(self.lease_expires_at or 0),
+        )
+
+
+class CountRecord(Record):
+    """How many live tasks each part of a period has: an attribute for each, named after the part."""
+
+    counts: dict[str, int]
+
+    @classmethod
+    def from_raw_data(cls, data: dict[str, Any]) -> Self:
+        """Read the counts, whose names no model can list."""
+        record = super().from_raw_data(data)
+        record.counts = {name: int(value["N"]) for name, value in data.items() if "N" in value}
+        return record
+
+
+class IdempotencyRecord(Record):
+    """What a create call with an idempotency key made, for a day."""
+
+    task_id = UnicodeAttribute()
+    #: Of the call's parameters.
+    fingerprint = UnicodeAttribute()

@@ -1,0 +1,479 @@
+"""The table of tasks (DynamoDB): every access to it.
+
+Each change of a task is one conditional write, so whatever runs at the same time, exactly one wins. The
+counts that the list is found by change in the transactions that create and delete tasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import secrets
+import string
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import cast
+
+from pynamodb.exceptions import PynamoDBException, TransactWriteError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.operand import Path
+from pynamodb.expressions.update import Action
+from pynamodb.transactions import TransactWrite
+
+from transcoding.data import clients
+from transcoding.data.records import CountRecord, IdempotencyRecord, Record, TaskRecord
+from transcoding.domain import periods
+from transcoding.domain.errors import (
+    WORKER_LOST_INFO,
+    ApiError,
+    Failure,
+    LeaseLostError,
+    UnavailableError,
+)
+from transcoding.domain.model import MAX_ATTEMPTS, Status, Task
+
+#: When the sweep looks at a task that should have moved on by itself: accepted and not yet queued, given back
+#: by its worker, or final with objects that may have to be removed.
+SOON = timedelta(seconds=60)
+#: How long a message may be on the queue before another is sent.
+QUEUE_PATIENCE = timedelta(hours=1)
+#: How long an idempotency key is remembered.
+IDEMPOTENCY_PERIOD = timedelta(hours=24)
+#: `progress` is 1.0 only when a task has succeeded.
+MOST_PROGRESS = 0.999
+
+_ID_CHARACTERS = string.digits + string.ascii_lowercase
+_ID_LENGTH = 8
+#: The one partition of the index that the sweep reads.
+_ATTENTION = "1"
+
+_WRITE_ATTEMPTS = 8
+_BACKOFF_SECONDS = 0.025
+_CONDITION_FAILED = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
+#: Another write to the same item was under way.
+_CONTENTION = frozenset(
+    {
+        "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "ThrottlingError",
+        "ProvisionedThroughputExceeded",
+    }
+)
+_SERVICE = "the database"
+
+
+class TaskTable:
+    """The tasks, their list and their counts.
+
+    `clock` gives the time in seconds since the epoch. All calls raise UnavailableError when DynamoDB cannot
+    be reached or refuses for now.
+    """
+
+    def __init__(self, table_name: str, clock: Callable[[], float] = time.time) -> None:
+        Record.Meta.table_name = table_name
+        # All models inherit this connection and its one botocore client, made now and not by the first call.
+        self._connection = Record._get_connection().connection
+        self._connection.client  # noqa: B018
+        self._clock = clock
+
+    # What the API calls.
+
+    def create(
+        self,
+        origin_url: str,
+        quality: int,
+        format: str,
+        idempotency_key: str | None,
+    ) -> tuple[Task, bool]:
+        """Store a new task, not yet queued.
+
+        A key that was used within the last day gives the task that it made then, and False. Raises ApiError
+        (400) when the parameters were others then.
+        """
+        fingerprint = _digest(origin_url, quality, format)
+        key_id = None if idempotency_key is None else f"idempotency#{_digest(idempotency_key)}"
+        while True:
+            now = self._now()
+            task = Task(_new_id(), origin_url, quality, format, created_at=now, updated_at=now)
+            if self._write(partial(self._create, task, key_id, fingerprint)):
+                return task, True
+            # The condition fails for a used key or, once in 36^8, for an id that is taken.
+            earlier = None if key_id is None else self._used(key_id, fingerprint)
+            if earlier:
+                return earlier, False
+
+    def get(self, task_id: str) -> Task | None:
+        """Read a task; None when there is none, or when its time as a deleted task is over."""
+        record = self._read(task_id)
+        # DynamoDB removes expired items within days, not at once.
+        if record is None or (record.expires_at and record.expires_at <= self._clock()):
+            return None
+        return record.task()
+
+    def page(self, page: int, limit: int) -> tuple[list[Task], int]:
+        """Read a page of the tasks, newest first, and the number of all.
+
+        The number is exact. The index follows a write within milliseconds, so a page may for that long lack a
+        task that it counts.
+        """
+        months = self._counts(periods.months_until(self._now()))
+        totals = [(month, sum(days.values())) for month, days in months.items()]
+        in_months = periods.locate(totals, (page - 1) * limit, limit)
+        in_days = _refine(in_months, months)
+        in_hours = _refine(in_days, self._counts(span.period for span in in_days))
+        tasks = [task for span in in_hours for task in self._hour(span)]
+        return tasks, sum(total for _, total in totals)
+
+    def delete(self, task_id: str, retention: timedelta) -> Task | None:
+        """Mark a task deleted; it can be read for `retention`. None when there is none.
+
+        A task that is deleted already comes back as it is. What it stored is left to the caller, and to the
+        sweep.
+        """
+        while True:
+            task = self.get(task_id)
+            if task is None or task.status is Status.DELETED:
+                return task
+            now = self._now()
+            deleted = replace(
+                task,
+                status=Status.DELETED,
+                updated_at=now,
+                target_url="",
+                progress=0.0 if task.status is Status.SUCCEEDED else task.progress,
+            )
+            if self._write(partial(self._delete, task, deleted, retention)):
+                return deleted
+
+    # What the worker calls.
+
+    def claim(self, task_id: str, owner: str, lease: timedelta) -> Task | None:
+        """Take a task up, for another attempt.
+
+        None when there is nothing to do: it is done, deleted, unknown, or a live worker has it. A task whose
+        last attempt's lease is over fails here (WORKER_LOST).
+        """
+        now = self._clock()
+        free = self._unowned(now)
+        claimed = self._update(
+            task_id,
+            free & (TaskRecord.attempt < MAX_ATTEMPTS),
+            TaskRecord.status.set(Status.RUNNING),
+            TaskRecord.attempt.add(1),
+            TaskRecord.progress.set(0.0),
+            TaskRecord.lease_owner.set(owner),
+            TaskRecord.lease_expires_at.set(now + lease.total_seconds()),
+            *self._attend(lease),
+            self._touch(),
+        )
+        if claimed is None:
+            self._update(
+                task_id,
+                free & (TaskRecord.attempt >= MAX_ATTEMPTS),
+                *self._failed(Failure.WORKER_LOST, WORKER_LOST_INFO),
+            )
+        return claimed
+
+    def heartbeat(self, task_id: str, owner: str, progress: float, lease: timedelta) -> None:
+        """Extend the lease, and raise the progress if it is more than before. Raises LeaseLostError."""
+        progress = min(max(0.0, progress), MOST_PROGRESS)
+        expires_at = self._clock() + lease.total_seconds()
+        extend = (TaskRecord.lease_expires_at.set(expires_at), self._touch())
+        owned = self._owned(owner)
+        more = TaskRecord.progress <= progress
+        if self._update(task_id, owned & more, TaskRecord.progress.set(progress), *extend):
+            return
+        if not self._update(task_id, owned, *extend):
+            raise LeaseLostError(task_id)
+
+    def succeed(self, task_id: str, owner: str, target_url: str) -> None:
+        """End a task well. Raises LeaseLostError."""
+        done = self._update(
+            task_id,
+            self._owned(owner),
+            TaskRecord.status.set(Status.SUCCEEDED),
+            TaskRecord.progress.set(1.0),
+            TaskRecord.target_url.set(target_url),
+            *_end_lease(),
+            *_end_attention(),
+            self._touch(),
+        )
+        if done is None:
+            raise LeaseLostError(task_id)
+
+    def fail(self, task_id: str, owner: str, code: Failure, info: str) -> None:
+        """End a task that cannot succeed; the sweep removes what it stored. Raises LeaseLostError."""
+        if not self._update(task_id, self._owned(owner), *self._failed(code, info)):
+            raise LeaseLostError(task_id)
+
+    def release(self, task_id: str, owner: str, code: Failure, info: str) -> bool:
+        """Give a task back for another attempt; False when that was the last one, and it failed instead.
+
+        Raises LeaseLostError.
+        """
+        owned = self._owned(owner)
+        released = self._update(
+            task_id,
+            owned & (TaskRecord.attempt < MAX_ATTEMPTS),
+            TaskRecord.status.set(Status.WAITING),
+            TaskRecord.progress.set(0.0),
+            *_end_lease(),
+            *self._attend(SOON),
+            self._touch(),
+        )
+        if released:
+            return True
+        self.fail(task_id, owner, code, info)
+        return False
+
+    # What the queue's keepers call: create, the sweep and the consumer of dead letters.
+
+    def mark_waiting(self, task_id: str) -> None:
+        """Note that an accepted task's message is on the queue. Does nothing in any other status."""
+        self._update(
+            task_id,
+            TaskRecord.status == Status.ACCEPTED,
+            TaskRecord.status.set(Status.WAITING),
+            *self._attend(QUEUE_PATIENCE),
+            self._touch(),
+        )
+
+    def fail_unowned(self, task_id: str, code: Failure, info: str) -> bool:
+        """End a task that no live worker has; False when one has it, or when it is final or unknown."""
+        return self._update(task_id, self._unowned(self._clock()), *self._failed(code, info)) is not None
+
+    def due(self, limit: int) -> list[Task]:
+        """Read the tasks that the sweep should look at, those that wait longest first."""
+        now = self._clock()
+        with _available():
+            due = TaskRecord.attention_index.query(_ATTENTION, TaskRecord.attention_at <= now, limit=limit)
+            ids = {record.id for record in due}
+            # The index may still show what was dealt with a moment ago.
+            records = [
+                record
+                for record in TaskRecord.batch_get(ids, consistent_read=True)
+                if record.attention_at is not None and record.attention_at <= now
+            ]
+        return [record.task() for record in sorted(records, key=lambda record: record.attention_at or 0)]
+
+    def postpone(self, seen: Task, delay: timedelta) -> None:
+        """Have the sweep look again after `delay`, unless the task has changed since it was `seen`."""
+        unchanged = (TaskRecord.status == seen.status) & (TaskRecord.attempt == seen.attempt)
+        self._update(seen.id, unchanged & TaskRecord.attention.exists(), *self._attend(delay))
+
+    def settle(self, task_id: str) -> None:
+        """Note that nothing is left to do for a failed or deleted task."""
+        self._update(task_id, TaskRecord.status.is_in(Status.FAILED, Status.DELETED), *_end_attention())
+
+    # Conditions and actions.
+
+    def _unowned(self, now: float) -> Condition:
+        queued = TaskRecord.status.is_in(Status.ACCEPTED, Status.WAITING)
+        lost = (TaskRecord.status == Status.RUNNING) & (TaskRecord.lease_expires_at < now)
+        return cast(Condition, queued | lost)
+
+    def _owned(self, owner: str) -> Condition:
+        running = TaskRecord.status == Status.RUNNING
+        return cast(Condition, running & (TaskRecord.lease_owner == owner))
+
+    def _failed(self, code: Failure, info: str) -> list[Action]:
+        return [
+            TaskRecord.status.set(Status.FAILED),
+            TaskRecord.error_code.set(code),
+            TaskRecord.error_info.set(info),
+            *_end_lease(),
+            *self._attend(SOON),
+            self._touch(),
+        ]
+
+    def _attend(self, delay: timedelta) -> list[Action]:
+        at = self._clock() + delay.total_seconds()
+        return [TaskRecord.attention.set(_ATTENTION), TaskRecord.attention_at.set(at)]
+
+    def _touch(self) -> Action:
+        return TaskRecord.updated_at.set(self._now())
+
+    # Reads and writes.
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    def _read(self, task_id: str) -> TaskRecord | None:
+        with _available():
+            try:
+                return TaskRecord.get(task_id, consistent_read=True)
+            except TaskRecord.DoesNotExist:
+                return None
+
+    def _counts(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Read the counts of periods, in the order of the names."""
+        keys = {f"count#{name}": name for name in names}
+        with _available():
+            found = {record.id: record.counts for record in CountRecord.batch_get(keys, consistent_read=True)}
+        return {name: found[key] for key, name in keys.items() if key in found}
+
+    def _hour(self, span: periods.Span) -> list[Task]:
+        """Read a span of an hour; of the tasks that it passes over, only the keys."""
+        with _available():
+            start = None
+            if span.skip:
+                passed = TaskRecord.by_period.query(
+                    span.period,
+                    scan_index_forward=False,
+                    limit=span.skip,
+                    attributes_to_get=["id", "period", "created"],
+                )
+                deque(passed, maxlen=0)
+                start = passed.last_evaluated_key
+                if start is None:
+                    return []
+            records = TaskRecord.by_period.query(
+                span.period, scan_index_forward=False, limit=span.take, last_evaluated_key=start
+            )
+            return [record.task() for record in records]
+
+    def _create(self, task: Task, key_id: str | None, fingerprint: str) -> None:
+        now = self._clock()
+        record = TaskRecord(
+            task.id,
+            origin_url=task.origin_url,
+            quality=task.quality,
+            format=task.format,
+            created_at=task.created_at,
+            updated_at=task.updated_at,
+            status=task.status,
+            progress=task.progress,
+            target_url=task.target_url,
+            error_code=task.error_code,
+            error_info=task.error_info,
+            attempt=task.attempt,
+            period=periods.hour_of(task.created_at),
+            created=f"{task.created_at:%Y-%m-%dT%H:%M:%S.%f}#{task.id}",
+            attention=_ATTENTION,
+            attention_at=now + SOON.total_seconds(),
+        )
+        with TransactWrite(connection=self._connection) as transaction:
+            transaction.save(record, condition=TaskRecord.id.does_not_exist())
+            _count(transaction, task, 1)
+            if key_id is not None:
+                key = IdempotencyRecord(
+                    key_id,
+                    task_id=task.id,
+                    fingerprint=fingerprint,
+                    expires_at=int(now + IDEMPOTENCY_PERIOD.total_seconds()),
+                )
+                unused = IdempotencyRecord.id.does_not_exist() | (IdempotencyRecord.expires_at <= now)
+                transaction.save(key, condition=unused)
+
+    def _used(self, key_id: str, fingerprint: str) -> Task | None:
+        """Find the task that a call with this key has made."""
+        with _available():
+            try:
+                key = IdempotencyRecord.get(key_id, consistent_read=True)
+            except IdempotencyRecord.DoesNotExist:
+                return None
+        if key.expires_at is None or key.expires_at <= self._clock():
+            return None
+        if key.fingerprint != fingerprint:
+            raise ApiError(400, "Idempotency-Key: was used within the last 24 hours with other parameters")
+        return self.get(key.task_id)
+
+    def _delete(self, seen: Task, deleted: Task, retention: timedelta) -> None:
+        now = self._clock()
+        with TransactWrite(connection=self._connection) as transaction:
+            transaction.update(
+                TaskRecord(seen.id),
+                [
+                    TaskRecord.status.set(deleted.status),
+                    TaskRecord.updated_at.set(deleted.updated_at),
+                    TaskRecord.target_url.set(deleted.target_url),
+                    TaskRecord.progress.set(deleted.progress),
+                    TaskRecord.expires_at.set(int(now + retention.total_seconds())),
+                    TaskRecord.period.remove(),
+                    # A worker that does not know yet may go on storing until its lease is over.
+                    TaskRecord.attention.set(_ATTENTION),
+                    TaskRecord.attention_at.set(max(now, seen.lease_expires_at) + SOON.total_seconds()),
+                ],
+                condition=TaskRecord.status == seen.status,
+            )
+            _count(transaction, seen, -1)
+
+    def _update(self, task_id: str, condition: Condition, *actions: Action) -> Task | None:
+        """Change a task if the condition holds, and give it as it is then; None where it does not hold."""
+        record = TaskRecord(task_id)
+        return record.task() if self._write(partial(record.update, list(actions), condition)) else None
+
+    def _write(self, write: Callable[[], object]) -> bool:
+        """Make a conditional write, again while others write to the items; tell if the condition held."""
+        for attempt in range(_WRITE_ATTEMPTS):
+            with _available():
+                try:
+                    write()
+                except PynamoDBException as error:
+                    codes = _codes(error)
+                    if codes & _CONDITION_FAILED:
+                        return False
+                    if not codes & _CONTENTION:
+                        raise
+                else:
+                    return True
+            time.sleep(random.uniform(0, _BACKOFF_SECONDS * 2**attempt))  # noqa: S311
+        raise UnavailableError(_SERVICE)
+
+
+def _new_id() -> str:
+    return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
+
+
+def _digest(*values: str | int) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+def _refine(spans: Iterable[periods.Span], counts: dict[str, dict[str, int]]) -> list[periods.Span]:
+    """Find the parts of the spans' periods that hold the page."""
+    return [
+        part
+        for span in spans
+        for part in periods.locate(
+            sorted(counts.get(span.period, {}).items(), reverse=True), span.skip, span.take
+        )
+    ]
+
+
+def _count(transaction: TransactWrite, task: Task, change: int) -> None:
+    """Count a task in or out of its hour and its day."""
+    month, day, hour = (name(task.created_at) for name in (periods.month_of, periods.day_of, periods.hour_of))
+    transaction.update(CountRecord(f"count#{month}"), [Path(day).add(change)])
+    transaction.update(CountRecord(f"count#{day}"), [Path(hour).add(change)])
+
+
+def _end_lease() -> list[Action]:
+    return [TaskRecord.lease_owner.remove(), TaskRecord.lease_expires_at.remove()]
+
+
+def _end_attention() -> list[Action]:
+    return [TaskRecord.attention.remove(), TaskRecord.attention_at.remove()]
+
+
+def _codes(error: PynamoDBException) -> set[str]:
+    """Collect the codes of a refused write; a transaction has one for each of its items."""
+    reasons = error.cancellation_reasons if isinstance(error, TransactWriteError) else []
+    return {code for code in (error.cause_response_code, *(r.code for r in reasons if r)) if code}
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    """Turn the failures that pass by themselves into UnavailableError."""
+    try:
+        yield
+    except PynamoDBException as error:
+        if clients.is_transient(error.cause):
+            raise UnavailableError(_SERVICE) from error
+        raise

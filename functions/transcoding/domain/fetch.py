@@ -1,0 +1,375 @@
+"""Reads http(s) sources, and nothing that is not on the public Internet.
+
+A source's URL comes from a user, and so does every redirect behind it: the worker must not be made to fetch
+from the network it runs in (server-side request forgery). So this client resolves a host itself, refuses it
+unless all its addresses are public, and connects to the very address that it has checked; a second, different
+DNS answer is never asked for. Each redirect goes through the same. Proxy settings are ignored, since a proxy
+would resolve the name again, and no cookies or credentials are kept.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Self
+from urllib.parse import quote, urljoin, urlsplit
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.response import HTTPResponse
+
+from transcoding.domain.errors import Failure, TaskFailedError
+
+IPAddress = IPv4Address | IPv6Address
+
+CHUNK_BYTES = 1024 * 1024
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 30.0
+MAX_REDIRECTS = 5
+#: Pauses before a request is sent again, over the whole life of a source.
+RETRY_PAUSES = (1.0, 2.0, 4.0)
+USER_AGENT = "transcoding/1.0"
+
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_NAT64 = IPv6Network("64:ff9b::/96")
+#: Registered as special purpose (RFC 6890) or leading elsewhere (6to4, Teredo), which not every version of
+#: `ipaddress` knows; no one publishes media there.
+_NOT_FOR_HOSTS = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24"))) + tuple(
+    map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+)
+
+
+def is_public(address: IPAddress) -> bool:
+    """Tell whether an address is one of the open Internet; an IPv4 address in an IPv6 one is what counts."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return is_public(address.ipv4_mapped)
+        if address in _NAT64:
+            return is_public(IPv4Address(address.packed[-4:]))
+        if address not in _GLOBAL_UNICAST:
+            return False
+    if any(address in network for network in _NOT_FOR_HOSTS):
+        return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def resolve(host: str) -> list[IPAddress]:
+    """Look up all addresses of a host name, or of any spelling of one that the system takes (`0x7f.1`)."""
+    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
+
+
+class _PassingError(TaskFailedError):
+    """A failure that another request may not meet."""
+
+
+def _refused(info: str) -> TaskFailedError:
+    return TaskFailedError(Failure.SOURCE_ADDRESS_REFUSED, info)
+
+
+def _empty() -> TaskFailedError:
+    return TaskFailedError(Failure.SOURCE_EMPTY, "The source is empty: it has 0 bytes. Upload it again.")
+
+
+def _unreachable(info: str) -> TaskFailedError:
+    return TaskFailedError(Failure.SOURCE_UNREACHABLE, info)
+
+
+@dataclass(frozen=True, slots=True)
+class _Url:
+    """A URL taken apart once, so that what is checked, connected to and asked for are the same."""
+
+    text: str
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @classmethod
+    def parse(cls, text: str) -> _Url:
+        try:
+            parts = urlsplit(text)
+            # The codec maps to ASCII per IDNA 2003; a trailing dot belongs neither into Host nor into SNI.
+            host = (parts.hostname or "").encode("idna").decode().removesuffix(".")
+            port = parts.port
+        except ValueError as error:
+            raise _refused("The URL is not valid.") from error
+        if parts.scheme not in ("http", "https"):
+            raise _refused(f"Only http and https URLs are fetched, not {parts.scheme[:20]!r}.")
+        if parts.username is not None or parts.password is not None:
+            raise _refused("A URL with a user name or password is not accepted. Use a signed URL instead.")
+        if not re.fullmatch(r"[0-9a-z_-]+(\.[0-9a-z_-]+)*|[0-9a-f:.]+", host):
+            raise _refused("The URL has no valid host name.")
+        target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
+        if parts.query:
+            target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?")
+        return cls(text, parts.scheme, host, port or (443 if parts.scheme == "https" else 80), target)
+
+    @property
+    def authority(self) -> str:
+        """The Host header (RFC 9110, section 7.2)."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if (self.scheme, self.port) in (("http", 80), ("https", 443)) else f"{host}:{self.port}"
+
+
+class HttpSource:
+    """A file of the bytes behind an http(s) URL, read once from start to end.
+
+        with HttpSource(url, max_bytes=10**10, deadline=time.monotonic() + 600) as source:
+            s3.upload_fileobj(source, bucket, key)
+
+    Entering opens it. Where the connection breaks, and the server can serve the rest of the same file,
+    reading goes on from there. `deadline`, in seconds of `time.monotonic()`, is when the last byte must have
+    come; only the system's look-up of a name can overrun it. Opening and reading raise TaskFailedError with
+    one of the SOURCE_* codes, and ValueError after `abort`.
+    """
+
+    #: Size in bytes as the server declares it, None where it does not.
+    length: int | None
+    #: Bytes read so far.
+    offset: int
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        deadline: float,
+        resolve: Callable[[str], list[IPAddress]] = resolve,
+        is_allowed: Callable[[IPAddress], bool] = is_public,
+    ) -> None:
+        self.length = None
+        self.offset = 0
+        self._url = _Url.parse(url)
+        self._max_bytes = max_bytes
+        self._deadline = deadline
+        self._resolve = resolve
+        self._is_allowed = is_allowed
+        self._pauses = iter(RETRY_PAUSES)
+        self._aborted = threading.Event()
+        self._transfer = ExitStack()
+        self._socket: socket.socket | None = None
+        self._validator: str | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._aborted.set()
+        self._transfer.close()
+
+    def abort(self) -> None:
+        """Stop opening or reading, from another thread."""
+        self._aborted.set()
+        self._hang_up()
+
+    def read(self, size: int) -> bytes:
+        """Read `size` bytes; fewer only at the end, as S3 takes no small part but the last of an upload."""
+        data = bytearray()
+        while len(data) < size and (chunk := self._read_chunk(min(CHUNK_BYTES, size - len(data)))):
+            data += chunk
+        return bytes(data)
+
+    def _read_chunk(self, size: int) -> bytes:
+        while True:
+            self._time_left()
+            try:
+                with self._named_failures(self._url):
+                    # Returns what one receive has brought: a break loses nothing of it.
+                    chunk = self._response.read1(size)
+                    self._time_left()
+                    if not chunk and self.length is not None and self.offset < self.length:
+                        raise http.client.IncompleteRead(b"")
+            except _PassingError as failure:
+                self._open(failure)
+                continue
+            self.offset += len(chunk)
+            self._check_size(self.offset)
+            if not chunk and not self.offset:
+                raise _empty()
+            return chunk
+
+    def _open(self, failure: _PassingError | None = None) -> None:
+        """Ask for the bytes from `offset` on, again after each passing failure while tries are left."""
+        while True:
+            if failure:
+                pause = next(self._pauses, None)
+                if pause is None or (self.offset and not self._validator):
+                    raise failure
+                self._aborted.wait(min(pause, self._time_left()))
+            try:
+                self._response = self._request()
+            except _PassingError as error:
+                failure = error
+            else:
+                return
+
+    def _request(self) -> HTTPResponse:
+        """Follow redirects to an answer with a body, from the user's URL each time: signed targets expire.
+
+        Going from https to http is allowed: the URL carries no credentials of ours that could leak, and who
+        could alter the media on its way could have named an http source in the first place.
+        """
+        url = self._url
+        for _ in range(MAX_REDIRECTS + 1):
+            with self._named_failures(url):
+                response = self._get(url)
+            location = response.headers.get("Location")
+            if response.status not in (301, 302, 303, 307, 308) or location is None:
+                self._check_answer(url, response)
+                return response
+            # http.client decodes headers as Latin-1; raw UTF-8 is common in this one.
+            location = quote(location.encode("latin-1"), safe="/%:@!$&'()*+,;=~?#[]")
+            url = _Url.parse(urljoin(url.text, location))
+        raise _unreachable(f"{self._url.host} redirects more than {MAX_REDIRECTS} times.")
+
+    def _get(self, url: _Url) -> HTTPResponse:
+        headers = {
+            "Host": url.authority,
+            "User-Agent": USER_AGENT,
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+        }
+        if self.offset and self._validator:
+            headers |= {"Range": f"bytes={self.offset}-", "If-Range": self._validator}
+        self._transfer.close()
+        connection = self._transfer.enter_context(closing(self._connect(url)))
+        self._socket = connection.sock
+        # A server that sends a byte now and then is never idle: only hanging up ends such a read in time.
+        watchdog = threading.Timer(self._time_left(), self._hang_up)
+        watchdog.daemon = True
+        self._transfer.callback(watchdog.cancel)
+        watchdog.start()
+        connection.request("GET", url.target, headers=headers, preload_content=False, decode_content=False)
+        return self._transfer.enter_context(closing(connection.getresponse()))
+
+    def _connect(self, url: _Url) -> HTTPConnection:
+        """Connect to the first address of the host that answers, once all of them have been checked."""
+        addresses = self._resolve(url.host)
+        if not addresses or not all(map(self._is_allowed, addresses)):
+            raise _refused(f"{url.host} is not a public address. The source must be open to the Internet.")
+        for address in addresses[:-1]:
+            with suppress(HTTPError, OSError):
+                return self._connect_to(address, url)
+        return self._connect_to(addresses[-1], url)
+
+    def _connect_to(self, address: IPAddress, url: _Url) -> HTTPConnection:
+        seconds = min(CONNECT_SECONDS, self._time_left())
+        connection = HTTPConnection(str(address), url.port, timeout=seconds)
+        if url.scheme == "https":
+            # The certificate is checked, and asked for, by the host's name.
+            connection = HTTPSConnection(
+                str(address),
+                url.port,
+                timeout=seconds,
+                server_hostname=url.host,
+                ssl_context=ssl.create_default_context(),
+            )
+        try:
+            connection.connect()
+        except BaseException:
+            connection.close()
+            raise
+        connection.timeout = IDLE_SECONDS
+        return connection
+
+    def _hang_up(self) -> None:
+        if self._socket:
+            with suppress(OSError):
+                # Not SSLSocket.shutdown, which would have the reader take ciphertext for data.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def _time_left(self) -> float:
+        if self._aborted.is_set():
+            raise ValueError("the source is closed")
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            text = f"{self._url.host} is too slow: only {self.offset} bytes came in the time there is."
+            raise TaskFailedError(Failure.SOURCE_TIMED_OUT, text)
+        return left
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            text = f"The source is larger than the limit of {self._max_bytes} bytes."
+            raise TaskFailedError(Failure.SOURCE_TOO_LARGE, text)
+
+    def _check_answer(self, url: _Url, response: HTTPResponse) -> None:
+        """Accept an answer that carries the file from `offset` on; say what is wrong with any other."""
+        status = response.status
+        answered = f"{url.host} answered with HTTP status {status}"
+        if status in (404, 410):
+            raise TaskFailedError(
+                Failure.SOURCE_NOT_FOUND, f"{answered}: there is no such file. Check the URL."
+            )
+        if status in (401, 403, 407, 451):
+            text = f"{answered}. The URL must open without a login, and a signed one not have expired."
+            raise TaskFailedError(Failure.SOURCE_FORBIDDEN, text)
+        if status in (408, 429) or status >= 500:
+            raise _PassingError(Failure.SOURCE_UNREACHABLE, f"{answered}. Try again later.")
+        if self.offset:
+            rest = f"bytes {self.offset}-"
+            whole = "" if self.length is None else f"/{self.length}"
+            content_range = response.headers.get("Content-Range", "")
+            if status != 206 or not (content_range.startswith(rest) and content_range.endswith(whole)):
+                raise _unreachable(f"{url.host} broke off at byte {self.offset} and cannot go on from there.")
+            return
+        if status != 200:
+            raise _unreachable(f"{answered}. Check the URL.")
+        # Some stores answer with codings that are none, like "aws-chunked" or "utf-8".
+        coding = response.headers.get("Content-Encoding", "").lower()
+        if re.search(r"gzip|deflate|compress|br|zstd", coding):
+            raise _unreachable(f"{url.host} serves the file compressed ({coding[:20]}) only.")
+        self.length = response.length_remaining
+        if self.length == 0:
+            raise _empty()
+        self._check_size(self.length or 0)
+        # Only a strong entity tag proves the same bytes (RFC 9110, section 13.1.5).
+        tag = response.headers.get("ETag", "W/")
+        self._validator = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
+
+    @contextmanager
+    def _named_failures(self, url: _Url) -> Iterator[None]:
+        try:
+            yield
+        except (HTTPError, http.client.HTTPException, OSError) as error:
+            self._time_left()
+            raise _failure(url, error) from error
+
+
+def _failure(url: _Url, error: Exception) -> TaskFailedError:
+    """Put an error into words that tell no more of the network than the URL does."""
+    if isinstance(error, ReadTimeoutError | TimeoutError):
+        text = f"{url.authority} sent nothing for {IDLE_SECONDS:g} s."
+        return _PassingError(Failure.SOURCE_TIMED_OUT, text)
+    kind: type[TaskFailedError] = _PassingError
+    match error:
+        case socket.gaierror(errno=socket.EAI_AGAIN):
+            text = f"The name {url.host} cannot be resolved at the moment. Try again later."
+        case socket.gaierror():
+            kind, text = TaskFailedError, f"The name {url.host} does not resolve. Check the URL."
+        case ssl.SSLCertVerificationError():
+            reason = error.verify_message.rstrip(".")
+            kind, text = TaskFailedError, f"The certificate of {url.host} is not valid: {reason}."
+        case ssl.SSLError():
+            text = f"{url.authority} fails to speak TLS."
+        case NewConnectionError():
+            text = f"{url.authority} does not take connections."
+        case ConnectTimeoutError():
+            text = f"{url.authority} did not take a connection within {CONNECT_SECONDS:g} s."
+        case _:
+            text = f"{url.authority} broke the connection off."
+    return kind(Failure.SOURCE_UNREACHABLE, text)

@@ -1,0 +1,72 @@
+"""Keeps a worker's lease of its task, and tells when it is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from types import TracebackType
+
+from aws_lambda_powertools import Logger
+
+from transcoding.data.task_table import TaskTable
+from transcoding.domain.errors import LeaseLostError
+from transcoding.domain.model import Task
+
+#: Seconds between two writes of progress; also how late a worker learns that its task was deleted.
+INTERVAL = 2.0
+
+logger = Logger(child=True)
+
+
+class Heartbeat:
+    """Extends the lease and writes the progress every two seconds while the `with` block runs.
+
+    Where the table cannot be reached until the lease is over, the lease counts as lost: another worker may
+    have the task by then.
+    """
+
+    def __init__(self, table: TaskTable, task: Task, lease: timedelta) -> None:
+        self._table = table
+        self._task = task
+        self._lease = lease
+        self._progress = 0.0
+        self._ends = time.monotonic() + lease.total_seconds()
+        self._lost = threading.Event()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def report(self, progress: float) -> None:
+        """Note how far the task is, 0.0 to 1.0, and raise LeaseLostError where it is no longer this worker's.
+
+        1.0 is kept for a task that has succeeded.
+        """
+        self._progress = max(self._progress, min(progress, 0.99))
+        if self._lost.is_set():
+            raise LeaseLostError
+
+    def _beat(self) -> None:
+        while not self._done.wait(INTERVAL):
+            sent = time.monotonic()
+            try:
+                self._table.heartbeat(self._task.id, self._task.lease_owner, self._progress, self._lease)
+            except LeaseLostError:
+                self._lost.set()
+                return
+            except Exception:
+                logger.warning("heartbeat failed", exc_info=True)
+                if time.monotonic() > self._ends - INTERVAL:
+                    self._lost.set()
+                    return
+            else:
+                self._ends = sent + self._lease.total_seconds()

@@ -1,0 +1,168 @@
+"""Stores a result's objects: segments while FFmpeg writes them, a file when it is done, the entry last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from s3transfer.futures import TransferFuture
+
+from transcoding.data.media_store import MediaStore
+from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.media import command, hls
+from transcoding.media.formats import Packaging
+from transcoding.media.plan import Plan
+
+#: Seconds between two looks at an upload.
+_POLL = 0.25
+
+
+class Publication(Protocol):
+    """What is stored of one attempt's result."""
+
+    def collect(self) -> None:
+        """Store what FFmpeg has finished so far, and forget what is stored."""
+        ...
+
+    def finish(self, report: Callable[[float], None]) -> None:
+        """Store what is left, and last what `target_url` points at; report the share that is done."""
+        ...
+
+
+@contextmanager
+def publishing(media: MediaStore, plan: Plan, folder: Path, prefix: str) -> Iterator[Publication]:
+    """Give what stores the plan's result, which FFmpeg makes in `folder`, under the prefix.
+
+    Leaving the block abandons what is still under way, and returns when nothing is being stored any more.
+    """
+    uploads = _Uploads(media)
+    try:
+        if plan.format.packaging is Packaging.SEGMENTS:
+            yield _Segments(media, plan, folder, prefix, uploads)
+        else:
+            yield _File(plan, folder, prefix, uploads)
+    finally:
+        uploads.abandon()
+
+
+class _Uploads:
+    """Uploads under way."""
+
+    def __init__(self, media: MediaStore) -> None:
+        self._media = media
+        self._under_way: list[tuple[TransferFuture, Path]] = []
+
+    def add(
+        self, path: Path, key: str, content_type: str, on_bytes: Callable[[int], None] | None = None
+    ) -> None:
+        self._under_way.append((self._media.upload(path, key, content_type, on_bytes), path))
+
+    @property
+    def done(self) -> bool:
+        return all(future.done() for future, _ in self._under_way)
+
+    def settle(self, *, wait: bool = False) -> None:
+        """Remove the files whose upload is done. Raises what made an upload fail."""
+        still = []
+        for future, path in self._under_way:
+            if wait or future.done():
+                future.result()
+                path.unlink()
+            else:
+                still.append((future, path))
+        self._under_way = still
+
+    def abandon(self) -> None:
+        for future, _ in self._under_way:
+            future.cancel()
+        for future, _ in self._under_way:
+            with suppress(BaseException):
+                future.result()
+
+
+class _Segments:
+    """HLS: a folder of fMP4 segments and a playlist for each of picture and sound, and a master playlist."""
+
+    def __init__(self, media: MediaStore, plan: Plan, folder: Path, prefix: str, uploads: _Uploads) -> None:
+        self._media = media
+        self._plan = plan
+        self._folder = folder
+        self._prefix = prefix
+        self._uploads = uploads
+        self._segments: dict[str, list[hls.Segment]] = {}
+        if plan.video:
+            self._segments[command.VIDEO] = []
+        if plan.audio:
+            self._segments[command.AUDIO] = []
+        for stream in self._segments:
+            (folder / stream).mkdir()
+
+    def collect(self) -> None:
+        self._uploads.settle()
+        for stream, segments in self._segments.items():
+            try:
+                playlist = (self._folder / stream / command.PLAYLIST).read_text()
+            except FileNotFoundError:
+                continue
+            for name, duration in hls.finished_segments(playlist)[len(segments) :]:
+                path = self._folder / stream / name
+                segments.append(hls.Segment(name, duration, path.stat().st_size))
+                self._upload(path, stream)
+
+    def finish(self, report: Callable[[float], None]) -> None:
+        self.collect()
+        renditions = {}
+        for stream, segments in self._segments.items():
+            if not segments:
+                raise TaskFailedError(
+                    Failure.DAMAGED, f"The source's {stream} could not be decoded. Export or upload it again."
+                )
+            init = self._folder / stream / command.INIT_SEGMENT
+            uri = f"{stream}/{command.PLAYLIST}"
+            renditions[stream] = hls.Rendition(uri, hls.codec_string(init.read_bytes()), tuple(segments))
+            self._upload(init, stream)
+            playlist = hls.media_playlist(segments, command.INIT_SEGMENT)
+            self._media.put(playlist, f"{self._prefix}{uri}", self._plan.format.content_type)
+        report(0.5)
+        self._uploads.settle(wait=True)
+        video, audio = self._plan.video, self._plan.audio
+        master = hls.master_playlist(
+            renditions.get(command.VIDEO),
+            hls.Picture(video.width, video.height, video.facts.frame_rate) if video else None,
+            renditions.get(command.AUDIO),
+            audio.channels if audio else 0,
+        )
+        self._media.put(master, self._prefix + self._plan.format.entry, self._plan.format.content_type)
+
+    def _upload(self, path: Path, stream: str) -> None:
+        self._uploads.add(path, f"{self._prefix}{stream}/{path.name}", f"{stream}/mp4")
+
+
+class _File:
+    """One file, which is complete only when FFmpeg is done."""
+
+    def __init__(self, plan: Plan, folder: Path, prefix: str, uploads: _Uploads) -> None:
+        self._plan = plan
+        self._path = folder / plan.format.entry
+        self._prefix = prefix
+        self._uploads = uploads
+
+    def collect(self) -> None:
+        pass
+
+    def finish(self, report: Callable[[float], None]) -> None:
+        size = self._path.stat().st_size
+        stored = 0
+
+        def count(more: int) -> None:
+            nonlocal stored
+            stored += more
+
+        self._uploads.add(self._path, self._prefix + self._path.name, self._plan.format.content_type, count)
+        while not self._uploads.done:
+            report(stored / size)
+            time.sleep(_POLL)
+        self._uploads.settle(wait=True)

@@ -1,0 +1,92 @@
+"""The five calls of the API."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import timedelta
+
+from aws_lambda_powertools import Logger
+
+from transcoding.data.queue import JobQueue
+from transcoding.data.storage import OutputStore
+from transcoding.data.task_table import TaskTable
+from transcoding.domain.errors import ApiError, UnavailableError
+from transcoding.domain.model import Task
+
+#: Seconds. Together well within API Gateway's 29 s for a call.
+DELETING_TIME = 12
+REMOVING_TIME = 12
+_REMOVERS = 16
+#: How much of an id that cannot be one is quoted.
+_QUOTED = 40
+
+logger = Logger(child=True)
+
+
+def create(
+    table: TaskTable,
+    queue: JobQueue,
+    *,
+    origin_url: str,
+    quality: int,
+    format_name: str,
+    idempotency_key: str | None,
+) -> Task:
+    """Store a task and queue it. Raises ApiError (400) for a key that was used with other parameters."""
+    task, created = table.create(origin_url, quality, format_name, idempotency_key)
+    if created:
+        try:
+            queue.send(task.id)
+            table.mark_waiting(task.id)
+        except UnavailableError:
+            # The task is stored: nothing is lost, and a repeated call would make another one.
+            logger.warning("The sweep will queue the task", task_id=task.id, exc_info=True)
+    return task
+
+
+def find(table: TaskTable, task_id: str) -> Task:
+    """Read a task. Raises ApiError (404)."""
+    task = table.get(task_id) if _can_exist(task_id) else None
+    if task is None:
+        raise _no_such_task([task_id])
+    return task
+
+
+def delete(table: TaskTable, store: OutputStore, retention: timedelta, task_ids: list[str]) -> None:
+    """Delete tasks and what they have stored. Raises ApiError (404) in the end if some never existed."""
+    # One after the other: they all change the same counts.
+    deadline = time.monotonic() + DELETING_TIME
+    deleted: list[str] = []
+    unknown: list[str] = []
+    try:
+        for task_id in task_ids:
+            if time.monotonic() > deadline:
+                raise UnavailableError("the database")
+            task = table.delete(task_id, retention) if _can_exist(task_id) else None
+            (unknown if task is None else deleted).append(task_id)
+    finally:
+        _remove_objects(store, deleted)
+    if unknown:
+        raise _no_such_task(unknown)
+
+
+def _remove_objects(store: OutputStore, task_ids: list[str]) -> None:
+    """Remove what deleted tasks have stored, as far as time allows; the sweep removes the rest."""
+    pool = ThreadPoolExecutor(_REMOVERS)
+    removals = [pool.submit(store.remove_task, task_id) for task_id in task_ids]
+    done, late = wait(removals, REMOVING_TIME)
+    pool.shutdown(wait=False, cancel_futures=True)
+    failures = [error for removal in done if (error := removal.exception())]
+    if late or failures:
+        logger.warning("The sweep will remove the rest", late=len(late), failures=[str(e) for e in failures])
+
+
+def _can_exist(task_id: str) -> bool:
+    return re.fullmatch("[0-9a-z]{8}", task_id) is not None
+
+
+def _no_such_task(task_ids: Iterable[str]) -> ApiError:
+    return ApiError(404, f"no such task: {', '.join(task_id[:_QUOTED] for task_id in task_ids)}")

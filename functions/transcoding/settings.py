@@ -1,0 +1,78 @@
+"""The environment of each function, read once when it starts; a missing variable fails then, by its name."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Settings(BaseModel):
+    """What every function needs."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=str.upper)
+
+    table_name: Name
+    #: The zone of the times in answers.
+    timezone: ZoneInfo = ZoneInfo("Asia/Shanghai")
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the process's environment. Raises pydantic's ValidationError, which names the variable."""
+        return cls.model_validate(dict(os.environ))
+
+
+class CreateSettings(Settings):
+    """The environment of create_transcode."""
+
+    queue_url: Name
+
+
+class DeleteSettings(Settings):
+    """The environment of delete_transcode and delete_transcodes."""
+
+    output_bucket: Name
+    #: A day at least, so that a task outlives the idempotency key it was created with.
+    retention_days: Annotated[int, Field(ge=1)] = 30
+
+    @property
+    def retention(self) -> timedelta:
+        """How long a deleted task can still be looked up."""
+        return timedelta(days=self.retention_days)
+
+
+class DeadLetterSettings(Settings):
+    """The environment of dead_letter."""
+
+    output_bucket: Name
+
+
+class SweepSettings(Settings):
+    """The environment of sweep."""
+
+    queue_url: Name
+    output_bucket: Name
+
+
+class WorkerSettings(Settings):
+    """The environment of the worker."""
+
+    queue_url: Name
+    output_bucket: Name
+    #: What stands before an object's key in `target_url`, without a slash at its end.
+    output_base_url: Name
+    lease_seconds: Annotated[int, Field(ge=5)] = 60
+    ffmpeg_dir: Path = Path("/opt/bin")
+    #: The most bytes that are copied from an http(s) source.
+    max_source_bytes: Annotated[int, Field(gt=0)]
+
+    @property
+    def lease(self) -> timedelta:
+        """How long a worker owns its task without a heartbeat."""
+        return timedelta(seconds=self.lease_seconds)

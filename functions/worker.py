@@ -1,0 +1,64 @@
+"""Worker: takes a task from the queue, transcodes its source and publishes the result."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from transcoding.data.media_store import MediaStore
+from transcoding.data.queue import JobQueue
+from transcoding.data.storage import OutputStore
+from transcoding.data.task_table import TaskTable
+from transcoding.domain.job import Job
+from transcoding.domain.transcode import Transcoder
+from transcoding.media.tools import Tools
+from transcoding.settings import WorkerSettings
+
+#: Seconds until a message whose task could not be brought to an end comes again.
+RETRY_SECONDS = 10
+
+logger = Logger()
+tracer = Tracer()
+metrics = Metrics()
+settings = WorkerSettings.read()
+queue = JobQueue(settings.queue_url)
+job = Job(
+    TaskTable(settings.table_name),
+    OutputStore(settings.output_bucket),
+    Transcoder(
+        MediaStore(settings.output_bucket),
+        Tools.within(settings.ffmpeg_dir),
+        max_source_bytes=settings.max_source_bytes,
+    ),
+    base_url=settings.output_base_url,
+    lease=settings.lease,
+)
+# A message that fails is reported as such; raising as well would count as an error of the function.
+processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+def work_on(record: SQSRecord, lambda_context: LambdaContext) -> None:
+    """Do the task that a message names."""
+    deadline = time.monotonic() + lambda_context.get_remaining_time_in_millis() / 1000
+    owner = f"{lambda_context.aws_request_id}/{record.message_id}"
+    try:
+        job.run(record.json_body["task_id"], owner, deadline)
+    except Exception:
+        # Otherwise it would stay invisible for the whole visibility timeout.
+        queue.postpone(record.receipt_handle, RETRY_SECONDS)
+        raise
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler
+@metrics.log_metrics(capture_cold_start_metric=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Handle an SQS event of one message."""
+    return dict(
+        process_partial_response(event=event, record_handler=work_on, processor=processor, context=context)
+    )

@@ -1,0 +1,1 @@
+"""The embedded stack on a laptop, and the tools around it."""

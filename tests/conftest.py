@@ -1,0 +1,265 @@
+"""The AWS of the unit tests (moto), and events as API Gateway sends them."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+# Imported before any function is: clients that are older than moto would not be mocked.
+from moto import mock_aws
+
+REGION = "eu-west-1"
+TABLE = "tasks"
+BUCKET = "outputs"
+QUEUE_URL = f"https://sqs.{REGION}.amazonaws.com/123456789012/jobs"
+
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_REGION": REGION,
+    "POWERTOOLS_SERVICE_NAME": "transcoding",
+    "POWERTOOLS_METRICS_NAMESPACE": "Transcoding",
+    "POWERTOOLS_TRACE_DISABLED": "true",
+    "TABLE_NAME": TABLE,
+    "QUEUE_URL": QUEUE_URL,
+    "OUTPUT_BUCKET": BUCKET,
+}
+
+
+class _TemplateLoader(yaml.SafeLoader):
+    """Reads a CloudFormation template, with nothing for its functions (!Ref, !Sub, ...)."""
+
+
+_TemplateLoader.add_multi_constructor("!", lambda *_: None)
+
+
+def _table_schema() -> dict[str, Any]:
+    """Read the table of template.yaml, as CreateTable takes it."""
+    template = yaml.load((Path(__file__).parent.parent / "template.yaml").read_text(), _TemplateLoader)
+    (table,) = (r for r in template["Resources"].values() if r["Type"] == "AWS::DynamoDB::Table")
+    names = ("BillingMode", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes")
+    return {"TableName": TABLE} | {name: table["Properties"][name] for name in names}
+
+
+TABLE_SCHEMA = _table_schema()
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[None]:
+    """Give the functions an environment, and keep the machine's own AWS settings away from them.
+
+    Only while the tests of a module run that ask for it: those of the running stack need their own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+@dataclass
+class Aws:
+    """What a test looks into behind the service's back."""
+
+    dynamodb: Any
+    s3: Any
+    sqs: Any
+
+    def item(self, id_: str) -> dict[str, Any]:
+        """Read an item, in DynamoDB's JSON; empty when there is none."""
+        item: dict[str, Any] = self.dynamodb.get_item(TableName=TABLE, Key={"id": {"S": id_}}).get("Item", {})
+        return item
+
+    def items(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.dynamodb.scan(TableName=TABLE)["Items"]
+        return found
+
+    def put_object(self, key: str) -> None:
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+
+    def keys(self) -> list[str]:
+        return [item["Key"] for item in self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+
+    def take_messages(self) -> list[dict[str, Any]]:
+        """Take all messages off the queue."""
+        bodies: list[dict[str, Any]] = []
+        while messages := self.sqs.receive_message(QueueUrl=QUEUE_URL, MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            for message in messages:
+                self.sqs.delete_message(QueueUrl=QUEUE_URL, ReceiptHandle=message["ReceiptHandle"])
+                bodies.append(json.loads(message["Body"]))
+        return bodies
+
+
+@cache
+def _clients() -> Aws:
+    """Make the clients once: that takes longer than most tests."""
+    return Aws(boto3.client("dynamodb"), boto3.client("s3"), boto3.client("sqs"))
+
+
+@pytest.fixture
+def aws(environment: None) -> Iterator[Aws]:
+    """Make the table, the queue and the bucket, empty."""
+    with mock_aws():
+        mocked = _clients()
+        mocked.dynamodb.create_table(**TABLE_SCHEMA)
+        mocked.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        mocked.sqs.create_queue(QueueName="jobs")
+        yield mocked
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Start at 2026-11-22T15:16:17Z."""
+    return Clock(1795360577.0)
+
+
+@pytest.fixture
+def table(aws: Aws, clock: Clock) -> Any:
+    """Make a task table that runs on the clock."""
+    from transcoding.data.task_table import TaskTable
+
+    return TaskTable(TABLE, clock)
+
+
+def api_event(
+    method: str,
+    path: str,
+    *,
+    query: dict[str, str] | None = None,
+    body: str | bytes | None = None,
+    headers: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Build a REST API's proxy event; a body of bytes goes the way that binary media types go."""
+    sent = {"Accept": "*/*", "Host": "api.example.com", "User-Agent": "curl/8"} | (headers or {})
+    return {
+        "resource": path,
+        "path": path,
+        "httpMethod": method,
+        "headers": sent,
+        "multiValueHeaders": {name: [value] for name, value in sent.items()},
+        "queryStringParameters": query,
+        "multiValueQueryStringParameters": query and {name: [value] for name, value in query.items()},
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "abcdef1234",
+            "httpMethod": method,
+            "identity": {"apiKeyId": "key", "sourceIp": "203.0.113.1", "userAgent": "curl/8"},
+            "path": f"/v1{path}",
+            "protocol": "HTTP/1.1",
+            "requestId": "0f2f6b5e-0000-4000-8000-000000000000",
+            "requestTimeEpoch": 1795360577000,
+            "resourceId": "res",
+            "resourcePath": path,
+            "stage": "v1",
+        },
+        "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
+        "isBase64Encoded": isinstance(body, bytes),
+    }
+
+
+def lambda_context(seconds_left: float = 30.0) -> Any:
+    """Build a Lambda context."""
+    return SimpleNamespace(
+        function_name="function",
+        function_version="1",
+        memory_limit_in_mb=512,
+        invoked_function_arn=f"arn:aws:lambda:{REGION}:123456789012:function:function",
+        aws_request_id="8a7c5c1e-0000-4000-8000-000000000000",
+        get_remaining_time_in_millis=lambda: int(seconds_left * 1000),
+    )
+
+
+@dataclass
+class Answer:
+    """What a caller gets."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+
+class Api:
+    """Calls the handlers as API Gateway does."""
+
+    def call(self, function: str, event: dict[str, Any]) -> Answer:
+        response = importlib.import_module(function).handler(event, lambda_context())
+        assert response["isBase64Encoded"] is False
+        headers = {name: values[0] for name, values in response["multiValueHeaders"].items()}
+        answer = Answer(response["statusCode"], headers, response["body"])
+        # What holds for every answer of the API.
+        assert answer.headers == {
+            "Content-Type": "application/json; charset=utf-8",
+            "Cache-Control": "no-store",
+        }
+        assert isinstance(answer.json["msg"], str)
+        assert answer.json["errcode"] == (1000 if answer.status == 200 else 1000 + answer.status)
+        assert answer.text.encode()
+        return answer
+
+    def get(self, call: str, **query: str) -> Answer:
+        path = f"/transcoding/api/{call}"
+        return self.call(call.replace("-", "_"), api_event("GET", path, query=query or None))
+
+    def post(
+        self, call: str, body: Any = None, *, headers: dict[str, str] | None = None, **fields: Any
+    ) -> Answer:
+        """Send a body as it is, or fields as a JSON object, the way curl -d does."""
+        if body is None:
+            body = json.dumps(fields)
+        headers = {"Content-Type": "application/x-www-form-urlencoded"} | (headers or {})
+        path = f"/transcoding/api/{call}"
+        return self.call(call.replace("-", "_"), api_event("POST", path, body=body, headers=headers))
+
+    def create(self, **fields: Any) -> str:
+        """Create a task and give its id."""
+        answer = self.post("create-transcode", **({"origin_url": "s3://bucket/video.mp4"} | fields))
+        assert answer.status == 200, answer.text
+        id_: str = answer.json["id"]
+        return id_
+
+
+@pytest.fixture
+def api(aws: Aws, clock: Clock) -> Iterator[Api]:
+    """Give the API, with all its functions on the clock."""
+    with pytest.MonkeyPatch.context() as patch:
+        for function in FUNCTIONS:
+            patch.setattr(importlib.import_module(function).table, "_clock", clock)
+        yield Api()
+
+
+FUNCTIONS = ("create_transcode", "get_transcodes", "get_transcode", "delete_transcode", "delete_transcodes")

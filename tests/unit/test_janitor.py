@@ -1,0 +1,266 @@
+"""The sweep and the consumer of dead letters, through their handlers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from tests.conftest import Aws, Clock, lambda_context
+from transcoding.data.task_table import TaskTable
+from transcoding.domain.errors import Failure
+from transcoding.domain.model import Status
+
+LEASE = timedelta(seconds=60)
+
+
+class Janitor:
+    """The two handlers."""
+
+    def __init__(self) -> None:
+        self.sweeper = importlib.import_module("sweep")
+        self.undertaker = importlib.import_module("dead_letter")
+
+    def sweep(self, seconds_left: float = 60) -> None:
+        self.sweeper.handler({"source": "aws.events"}, lambda_context(seconds_left))
+
+    def bury(self, *bodies: str) -> list[str]:
+        """Hand dead letters over; give those that come back."""
+        records = [{"messageId": str(n), "eventSource": "aws:sqs", "body": b} for n, b in enumerate(bodies)]
+        answer = self.undertaker.handler({"Records": records}, lambda_context())
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+@pytest.fixture
+def janitor(aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Janitor:
+    janitor = Janitor()
+    monkeypatch.setattr(janitor.sweeper.sweep, "_clock", clock)
+    monkeypatch.setattr(janitor.sweeper.sweep._table, "_clock", clock)
+    monkeypatch.setattr(janitor.undertaker.table, "_clock", clock)
+    return janitor
+
+
+def create(table: TaskTable) -> str:
+    return table.create("s3://bucket/key", 5, "m3u8", None)[0].id
+
+
+def status(table: TaskTable, task_id: str) -> Status:
+    task = table.get(task_id)
+    assert task is not None
+    return task.status
+
+
+def queued(aws: Aws) -> list[str]:
+    return [message["task_id"] for message in aws.take_messages()]
+
+
+def message(task_id: str) -> str:
+    return json.dumps({"task_id": task_id, "step": "transcode"})
+
+
+# The sweep
+
+
+def test_a_task_that_was_not_queued_is_queued(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+) -> None:
+    task_id = create(table)
+    clock.advance(59)
+    janitor.sweep()
+    assert queued(aws) == []
+    clock.advance(1)
+    janitor.sweep()
+    assert queued(aws) == [task_id]
+    assert status(table, task_id) is Status.WAITING
+    janitor.sweep()
+    assert queued(aws) == []
+
+
+def test_a_task_that_waits_for_an_hour_is_queued_again_each_hour(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+) -> None:
+    task_id = create(table)
+    table.mark_waiting(task_id)
+    clock.advance(3599)
+    janitor.sweep()
+    assert queued(aws) == []
+    for _ in range(3):
+        clock.advance(3600)
+        janitor.sweep()
+        assert queued(aws) == [task_id]
+
+
+def test_a_task_that_was_given_back_is_queued_soon(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+) -> None:
+    task_id = create(table)
+    table.claim(task_id, "worker", LEASE)
+    table.release(task_id, "worker", Failure.INTERNAL, "It broke.")
+    clock.advance(60)
+    janitor.sweep()
+    assert queued(aws) == [task_id]
+
+
+def test_a_live_worker_is_left_alone(janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock) -> None:
+    task_id = create(table)
+    table.claim(task_id, "worker", LEASE)
+    for _ in range(10):
+        clock.advance(30)
+        table.heartbeat(task_id, "worker", 0.1, LEASE)
+        janitor.sweep()
+    assert queued(aws) == []
+    assert float(aws.item(task_id)["attention_at"]["N"]) > clock.now
+
+
+def test_the_task_of_a_dead_worker_is_queued_again(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+) -> None:
+    task_id = create(table)
+    for attempt in (1, 2, 3):
+        claimed = table.claim(task_id, "worker", LEASE)
+        assert claimed is not None
+        assert claimed.attempt == attempt
+        clock.advance(61)
+        janitor.sweep()
+        janitor.sweep()
+        assert queued(aws) == [task_id]
+    assert table.claim(task_id, "worker", LEASE) is None
+    assert status(table, task_id) is Status.FAILED
+
+
+@pytest.mark.parametrize("end", ["failed", "deleted"])
+def test_what_a_dead_task_left_is_removed(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, end: str
+) -> None:
+    task_id = create(table)
+    table.claim(task_id, "worker", LEASE)
+    if end == "failed":
+        table.fail(task_id, "worker", Failure.DAMAGED, "It is damaged.")
+    else:
+        table.delete(task_id, timedelta(days=30))
+    aws.put_object(f"outputs/{task_id}/1/0")
+    aws.put_object(f"outputs/{task_id}/2/0")
+    aws.put_object(f"work/{task_id}/source")
+    aws.put_object("outputs/other000/1/0")
+    clock.advance(120)
+    janitor.sweep()
+    assert aws.keys() == ["outputs/other000/1/0"]
+    assert "attention" not in aws.item(task_id)
+    assert "attention_at" not in aws.item(task_id)
+    assert queued(aws) == []
+
+
+def test_a_task_that_succeeded_is_never_looked_at(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+) -> None:
+    task_id = create(table)
+    table.claim(task_id, "worker", LEASE)
+    table.succeed(task_id, "worker", "https://media.example.com/1")
+    aws.put_object(f"outputs/{task_id}/1/master.m3u8")
+    clock.advance(10 * 86400)
+    assert table.due(100) == []
+    janitor.sweep()
+    assert aws.keys() == [f"outputs/{task_id}/1/master.m3u8"]
+
+
+def test_what_cannot_be_done_is_tried_again_and_does_not_stop_the_rest(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted = create(table)
+    table.delete(deleted, timedelta(days=30))
+    clock.advance(1)
+    lost = create(table)
+    clock.advance(120)
+
+    def fail(**_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="http://s3")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            janitor.sweeper.sweep._store._s3, "get_paginator", lambda _: type("P", (), {"paginate": fail})
+        )
+        janitor.sweep()
+    assert queued(aws) == [lost]
+    assert float(aws.item(deleted)["attention_at"]["N"]) == clock.now + 300
+    clock.advance(300)
+    janitor.sweep()
+    assert "attention" not in aws.item(deleted)
+
+
+def test_more_than_a_batch_is_swept(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transcoding.domain.janitor._BATCH", 2)
+    ids = [create(table) for _ in range(5)]
+    clock.advance(60)
+    janitor.sweep()
+    assert sorted(queued(aws)) == sorted(ids)
+
+
+def test_a_sweep_ends_in_time(janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock) -> None:
+    create(table)
+    clock.advance(60)
+    janitor.sweep(seconds_left=5)
+    assert queued(aws) == []
+
+
+# Dead letters
+
+
+def test_a_dead_letter_ends_its_task_and_removes_what_it_stored(
+    janitor: Janitor, table: TaskTable, aws: Aws
+) -> None:
+    task_id = create(table)
+    aws.put_object(f"outputs/{task_id}/1/0")
+    assert janitor.bury(message(task_id)) == []
+    task = table.get(task_id)
+    assert task is not None
+    assert (task.status, task.error_code) == (Status.FAILED, Failure.WORKER_LOST)
+    assert "Create the task again" in task.error_info
+    assert aws.keys() == []
+
+
+def test_a_dead_letter_does_not_end_what_lives_or_is_done(
+    janitor: Janitor, table: TaskTable, aws: Aws
+) -> None:
+    running, done, deleted = create(table), create(table), create(table)
+    table.claim(running, "worker", LEASE)
+    table.claim(done, "worker", LEASE)
+    table.succeed(done, "worker", "https://media.example.com/1")
+    table.delete(deleted, timedelta(days=30))
+    aws.put_object(f"outputs/{done}/1/0")
+    assert janitor.bury(message(running), message(done), message(deleted), message("neverwas")) == []
+    assert [status(table, task_id) for task_id in (running, done, deleted)] == [1, 2, 4]
+    assert aws.keys() == [f"outputs/{done}/1/0"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "{", "[]", "null", "{}", '{"task_id": 1}', '{"task_id": ""}', '{"task_id": null}', '"x"', "1"],
+)
+def test_letters_that_name_no_task_are_dropped(janitor: Janitor, aws: Aws, body: str) -> None:
+    assert janitor.bury(body) == []
+    assert aws.items() == []
+
+
+def test_letters_come_back_while_the_database_is_away(
+    janitor: Janitor, table: TaskTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = create(table)
+    client = janitor.undertaker.table._connection.client
+    call = client._make_api_call
+
+    def fail(operation: str, arguments: dict[str, Any]) -> Any:
+        if arguments.get("Key") == {"id": {"S": task_id}}:
+            raise EndpointConnectionError(endpoint_url="http://dynamodb")
+        return call(operation, arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "_make_api_call", fail)
+        assert janitor.bury(message(task_id), message("neverwas")) == ["0"]
+    assert janitor.bury(message(task_id)) == []
+    assert status(table, task_id) is Status.FAILED

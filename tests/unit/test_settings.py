@@ -1,0 +1,39 @@
+"""The environment of the functions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from pydantic import ValidationError
+
+from transcoding.settings import CreateSettings, DeleteSettings, Settings, WorkerSettings
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+
+def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUEUE_URL")
+    with pytest.raises(ValidationError, match="QUEUE_URL"):
+        CreateSettings.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TABLE_NAME", ""), ("TIMEZONE", "Mars/Olympus"), ("RETENTION_DAYS", "0")]
+)
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=name):
+        DeleteSettings.read()
+
+
+def test_defaults() -> None:
+    assert Settings.read().timezone.key == "Asia/Shanghai"
+    assert DeleteSettings.read().retention == timedelta(days=30)
+
+
+def test_the_worker_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTPUT_BASE_URL", "https://media.example.com")
+    monkeypatch.setenv("MAX_SOURCE_BYTES", "1000")
+    monkeypatch.setenv("LEASE_SECONDS", "20")
+    assert WorkerSettings.read().lease == timedelta(seconds=20)

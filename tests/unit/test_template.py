@@ -1,0 +1,320 @@
+"""What users and the code rely on in template.yaml."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import botocore.session
+import pytest
+
+from local.package import ROOT, load_template
+from tests.conftest import TABLE_SCHEMA
+from transcoding import settings
+from transcoding.data.records import Attention, ByPeriod, Record
+
+TEMPLATE = load_template(ROOT / "template.yaml")
+RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
+GLOBALS = TEMPLATE["Globals"]["Function"]
+FUNCTIONS = {
+    name: resource["Properties"]
+    for name, resource in RESOURCES.items()
+    if resource["Type"] == "AWS::Serverless::Function"
+}
+CALLS = {
+    "CreateTranscodeFunction": ("post", "create-transcode"),
+    "GetTranscodesFunction": ("get", "get-transcodes"),
+    "GetTranscodeFunction": ("get", "get-transcode"),
+    "DeleteTranscodeFunction": ("post", "delete-transcode"),
+    "DeleteTranscodesFunction": ("post", "delete-transcodes"),
+}
+SETTINGS: dict[str, type[settings.Settings]] = {
+    "CreateTranscodeFunction": settings.CreateSettings,
+    "GetTranscodesFunction": settings.Settings,
+    "GetTranscodeFunction": settings.Settings,
+    "DeleteTranscodeFunction": settings.DeleteSettings,
+    "DeleteTranscodesFunction": settings.DeleteSettings,
+    "WorkerFunction": settings.WorkerSettings,
+    "DeadLetterFunction": settings.DeadLetterSettings,
+    "SweepFunction": settings.SweepSettings,
+}
+#: The contract's HTTP status for each answer that API Gateway gives by itself.
+GATEWAY_STATUS = {
+    "ACCESS_DENIED": 403,
+    "API_CONFIGURATION_ERROR": 500,
+    "AUTHORIZER_CONFIGURATION_ERROR": 500,
+    "AUTHORIZER_FAILURE": 500,
+    "BAD_REQUEST_BODY": 400,
+    "BAD_REQUEST_PARAMETERS": 400,
+    "DEFAULT_4XX": 400,
+    "DEFAULT_5XX": 500,
+    "EXPIRED_TOKEN": 403,
+    "INTEGRATION_FAILURE": 500,
+    "INTEGRATION_TIMEOUT": 500,
+    "INVALID_API_KEY": 403,
+    "INVALID_SIGNATURE": 403,
+    # An unknown path or method, for which API Gateway would say 403.
+    "MISSING_AUTHENTICATION_TOKEN": 404,
+    "QUOTA_EXCEEDED": 429,
+    "REQUEST_TOO_LARGE": 413,
+    "RESOURCE_NOT_FOUND": 404,
+    "THROTTLED": 429,
+    "UNAUTHORIZED": 403,
+    "UNSUPPORTED_MEDIA_TYPE": 400,
+    "WAF_FILTERED": 403,
+}
+
+
+def _properties(name: str) -> dict[str, Any]:
+    properties: dict[str, Any] = RESOURCES[name]["Properties"]
+    return properties
+
+
+def _of_type(type_: str) -> set[str]:
+    return {name for name, resource in RESOURCES.items() if resource["Type"] == type_}
+
+
+def _statements(properties: dict[str, Any]) -> list[dict[str, Any]]:
+    """Find all statements of a function's policies, those that depend on a condition too."""
+    statements = []
+    for policy in properties["Policies"]:
+        for statement in policy["Statement"]:
+            statements.append(statement["Fn::If"][1] if "Fn::If" in statement else statement)
+    return statements
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# The API.
+
+
+def test_the_calls_are_the_contracts() -> None:
+    api = _properties("Api")
+    assert api["Auth"]["ApiKeyRequired"] is True
+    for name, (method, call) in CALLS.items():
+        (event,) = FUNCTIONS[name]["Events"].values()
+        assert event["Type"] == "Api"
+        assert event["Properties"]["Method"].lower() == method
+        assert event["Properties"]["Path"] == f"/transcoding/api/{call}"
+
+
+def test_every_type_of_gateway_response_is_known_here() -> None:
+    model = botocore.session.get_session().get_service_model("apigateway")
+    assert set(model.shape_for("GatewayResponseType").enum) == set(GATEWAY_STATUS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", GATEWAY_STATUS)
+def test_what_api_gateway_answers_by_itself_has_the_envelope(kind: str) -> None:
+    responses = _properties("Api")["GatewayResponses"]
+    status = GATEWAY_STATUS[kind]
+    fallback = "DEFAULT_5XX" if status >= 500 else "DEFAULT_4XX"
+    response = responses.get(kind, responses[fallback])
+    (template,) = response["ResponseTemplates"].values()
+    rendered = template.replace("$context.error.messageString", r'"a \"quoted\" message"')
+    rendered = rendered.replace("$context.requestId", "5e63a3c1-3a0e-4f0b-9c49-6f1b1f3f1c11")
+    body = json.loads(rendered)
+
+    assert response["StatusCode"] == str(status)
+    assert body.keys() == {"errcode", "msg"}
+    assert body["errcode"] == status + 1000
+    assert body["msg"]
+    assert "$" not in body["msg"]
+    if status == 500:
+        assert "5e63a3c1-3a0e-4f0b-9c49-6f1b1f3f1c11" in body["msg"]
+
+
+def test_access_logs_are_json() -> None:
+    line = re.sub(r"\$context[\w.]+", "x", _properties("Api")["AccessLogSetting"]["Format"])
+    assert json.loads(line)["requestId"] == "x"
+
+
+# The functions.
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_functions_environment_is_what_its_settings_read(name: str) -> None:
+    own = FUNCTIONS[name].get("Environment", {}).get("Variables", {})
+    given = {
+        variable
+        for variable in GLOBALS["Environment"]["Variables"] | own
+        if not variable.startswith(("POWERTOOLS_", "AWS_"))
+    }
+    fields = SETTINGS[name].model_fields
+    required = {field.upper() for field, info in fields.items() if info.is_required()}
+    assert required <= given <= {field.upper() for field in fields}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_a_log_group_with_retention(name: str) -> None:
+    group = _properties(FUNCTIONS[name]["LoggingConfig"]["LogGroup"]["Ref"])
+    assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_a_handler(name: str) -> None:
+    if name == "WorkerFunction":
+        dockerfile = (ROOT / RESOURCES[name]["Metadata"]["Dockerfile"]).read_text()
+        (handler,) = json.loads(dockerfile.rsplit("CMD ", 1)[1])
+    else:
+        handler = FUNCTIONS[name]["Handler"]
+    module, _, attribute = handler.partition(".")
+    assert f"def {attribute}(" in (ROOT / "functions" / f"{module}.py").read_text()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_policies_name_their_actions_and_resources(name: str) -> None:
+    for statement in _statements(FUNCTIONS[name]):
+        for action in _as_list(statement["Action"]):
+            assert "*" not in action, statement
+        for resource in _as_list(statement["Resource"]):
+            if resource == {"Ref": "ExtraSourceArns"}:
+                continue
+            if "Fn::GetAtt" in resource:
+                assert resource["Fn::GetAtt"][1] == "Arn"
+            else:
+                # All objects of one bucket, or of one of its folders; or one index.
+                pattern = r"\$\{\w+Bucket\.Arn\}/((outputs|work)/)?\*|\$\{Table\.Arn\}/index/\w+"
+                assert re.fullmatch(pattern, resource["Fn::Sub"]), statement
+
+
+def test_only_the_worker_reads_sources_and_writes_outputs() -> None:
+    for name, properties in FUNCTIONS.items():
+        actions = {a for statement in _statements(properties) for a in _as_list(statement["Action"])}
+        assert ("s3:PutObject" in actions) == (name == "WorkerFunction")
+        assert ("s3:GetObject" in actions) == (name == "WorkerFunction")
+
+
+# The queues.
+
+
+@pytest.mark.parametrize(
+    ("name", "queue", "batch"),
+    [("WorkerFunction", "JobQueue", 1), ("DeadLetterFunction", "DeadLetterQueue", 10)],
+)
+def test_the_consumers_of_queues(name: str, queue: str, batch: int) -> None:
+    (event,) = FUNCTIONS[name]["Events"].values()
+    assert event["Type"] == "SQS"
+    assert event["Properties"]["Queue"] == {"Fn::GetAtt": [queue, "Arn"]}
+    assert event["Properties"]["BatchSize"] == batch
+    assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    timeout = FUNCTIONS[name].get("Timeout", GLOBALS["Timeout"])
+    assert _properties(queue)["VisibilityTimeout"] > timeout
+
+
+def test_a_job_is_given_up_after_three_tries_and_kept_as_long_as_can_be() -> None:
+    redrive = _properties("JobQueue")["RedrivePolicy"]
+    assert redrive["maxReceiveCount"] == 3
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    assert _properties("DeadLetterQueue")["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+# Data.
+
+
+def test_the_table_is_the_one_of_the_code() -> None:
+    table = _properties("Table")
+    assert table["KeySchema"] == TABLE_SCHEMA["KeySchema"]
+    assert table["AttributeDefinitions"] == TABLE_SCHEMA["AttributeDefinitions"]
+    assert table["GlobalSecondaryIndexes"] == TABLE_SCHEMA["GlobalSecondaryIndexes"]
+    assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == [
+        ByPeriod.Meta.index_name,
+        Attention.Meta.index_name,
+    ]
+    assert table["TimeToLiveSpecification"] == {"AttributeName": Record.expires_at.attr_name, "Enabled": True}
+
+
+@pytest.mark.parametrize("name", ["Table", "SourceBucket", "OutputBucket"])
+def test_data_outlives_the_stack(name: str) -> None:
+    assert RESOURCES[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("bucket", ["SourceBucket", "OutputBucket"])
+def test_buckets_are_private_encrypted_and_clean_up(bucket: str) -> None:
+    properties = _properties(bucket)
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert properties["BucketEncryption"]
+    rules = properties["LifecycleConfiguration"]["Rules"]
+    assert any(rule.get("AbortIncompleteMultipartUpload") == {"DaysAfterInitiation": 1} for rule in rules)
+
+
+@pytest.mark.parametrize("name", ["SourceBucketPolicy", "OutputBucketPolicy", "QueuePolicy"])
+def test_only_tls_is_let_in(name: str) -> None:
+    statement = _properties(name)["PolicyDocument"]["Statement"][0]
+    assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_distribution_reads_outputs_only() -> None:
+    statement = _properties("OutputBucketPolicy")["PolicyDocument"]["Statement"][1]["Fn::If"][1]
+    assert statement["Action"] == "s3:GetObject"
+    assert statement["Resource"] == {"Fn::Sub": "${OutputBucket.Arn}/outputs/*"}
+    assert "AWS:SourceArn" in statement["Condition"]["StringEquals"]
+
+
+# Operations.
+
+
+def test_every_alarm_reaches_the_topic() -> None:
+    alarms = _of_type("AWS::CloudWatch::Alarm")
+    assert len(alarms) == 6
+    for alarm in alarms:
+        assert _properties(alarm)["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+        assert _properties(alarm)["TreatMissingData"] == "notBreaching"
+
+
+def test_the_dashboard_is_json() -> None:
+    body = json.loads(_properties("Dashboard")["DashboardBody"]["Fn::Sub"])
+    assert len(body["widgets"]) == 6
+
+
+# Parameters.
+
+
+def test_parameters_are_described_grouped_and_used() -> None:
+    parameters = TEMPLATE["Parameters"]
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(parameters)
+    rest = json.dumps({key: TEMPLATE[key] for key in ("Conditions", "Globals", "Resources")})
+    for name, parameter in parameters.items():
+        assert parameter["Description"]
+        assert "Default" in parameter
+        assert f'{{"Ref": "{name}"}}' in rest
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "allowed"),
+    [
+        ("OutputBaseUrl", "", True),
+        ("OutputBaseUrl", "https://media.example.com", True),
+        ("OutputBaseUrl", "http://127.0.0.1:4580/transcoding-outputs", True),
+        ("OutputBaseUrl", "https://media.example.com/", False),
+        ("OutputBaseUrl", "media.example.com", False),
+        ("OutputDistributionArn", "arn:aws:cloudfront::123456789012:distribution/E2QWRUHAPOMQZL", True),
+        ("OutputDistributionArn", "E2QWRUHAPOMQZL", False),
+        ("Timezone", "Asia/Shanghai", True),
+        ("Timezone", "America/Argentina/Buenos_Aires", True),
+        ("Timezone", "Etc/GMT+8", True),
+        ("Timezone", "Asia/", False),
+        ("AlarmEmail", "", True),
+        ("AlarmEmail", "ops@example.com", True),
+        ("AlarmEmail", "ops", False),
+    ],
+)
+def test_values_of_parameters(parameter: str, value: str, allowed: bool) -> None:
+    assert bool(re.fullmatch(TEMPLATE["Parameters"][parameter]["AllowedPattern"], value)) is allowed
+
+
+def test_defaults_of_the_template_and_of_the_code_agree() -> None:
+    parameters = TEMPLATE["Parameters"]
+    assert parameters["Timezone"]["Default"] == settings.Settings.model_fields["timezone"].default.key
+    assert (
+        parameters["RetentionDays"]["Default"]
+        == settings.DeleteSettings.model_fields["retention_days"].default
+    )
+    assert (
+        parameters["LeaseSeconds"]["Default"] == settings.WorkerSettings.model_fields["lease_seconds"].default
+    )
