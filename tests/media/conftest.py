@@ -1,0 +1,165 @@
+"""Transcodes with real FFmpeg, between buckets of an S3 server in this process."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from transcoding.data import clients
+from transcoding.data.media_store import MediaStore
+from transcoding.domain.model import Task
+from transcoding.domain.transcode import Transcoder
+from transcoding.media.tools import Tools
+
+ROOT = Path(__file__).parents[2]
+TOOLS = Tools.within(ROOT / ".local/ffmpeg/bin")
+SHARED_MEDIA = ROOT.parent / "shared/media"
+
+
+def ffmpeg(arguments: str, *paths: Path) -> str:
+    """Run FFmpeg; `{0}`, `{1}`, … in the arguments are the paths. Return its error output."""
+    words = [str(TOOLS.ffmpeg), "-hide_banner", "-nostdin", "-y", "-v", "warning"]
+    done = subprocess.run(
+        [*words, *(word.format(*paths) for word in shlex.split(arguments))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def ffprobe(path: Path, *options: str) -> dict[str, Any]:
+    """Return ffprobe's report on a file or a playlist."""
+    command = [str(TOOLS.ffprobe), "-v", "error", "-of", "json", "-show_streams", "-show_format", *options]
+    done = subprocess.run([*command, str(path)], capture_output=True, check=True, timeout=120)
+    return json.loads(done.stdout)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result, copied out of the bucket: the file that `target_url` points at, and what lies beside it."""
+
+    entry: Path
+    objects: dict[str, dict[str, Any]]
+
+    @property
+    def folder(self) -> Path:
+        return self.entry.parent
+
+    def streams(self) -> dict[str, dict[str, Any]]:
+        """The streams by kind, each decoded to its end, with `nb_read_frames`."""
+        paths = [self.entry]
+        if self.entry.suffix == ".m3u8":
+            paths = [
+                p for p in (self.folder / "video/index.m3u8", self.folder / "audio/index.m3u8") if p.exists()
+            ]
+        reports = [ffprobe(path, "-count_frames") for path in paths]
+        return {s["codec_type"]: s for report in reports for s in report["streams"]}
+
+    def decode(self) -> None:
+        """Decode everything; fails on a single warning."""
+        complaints = ffmpeg("-i {0} -f null -", self.entry)
+        assert not complaints, complaints
+
+    def pixel(self, at: float, x: int, y: int) -> tuple[int, int, int]:
+        """The colour at a place of the frame shown at a time, in seconds."""
+        raw = self.folder / "frame.rgb"
+        ffmpeg(
+            f"-ss {at} -i {{0}} -frames:v 1 -vf crop=2:2:{x}:{y} -pix_fmt rgb24 -f rawvideo {{1}}",
+            self.entry,
+            raw,
+        )
+        return tuple(raw.read_bytes()[:3])
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    clients.media_s3.cache_clear()
+    client = clients.media_s3()
+    for bucket in ("source", "output"):
+        client.create_bucket(Bucket=bucket)
+    yield client
+    clients.media_s3.cache_clear()
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
+    """Transcode a file as a worker does, and return the result."""
+
+    def run(
+        source: Path,
+        format: str = "mp4",
+        quality: int = 5,
+        *,
+        attempt: int = 1,
+        present: bool = True,
+        report: Callable[[float], None] = lambda progress: None,
+    ) -> Result:
+        number = next(_numbers)
+        if present:
+            s3.put_object(Bucket="source", Key=source.name, Body=source.read_bytes())
+        now = datetime.now(UTC)
+        task = Task(
+            f"task{number:04d}", f"s3://source/{source.name}", quality, format, now, now, attempt=attempt
+        )
+        work = tmp_path / f"work{number}"
+        work.mkdir()
+        transcoder = Transcoder(MediaStore("output"), TOOLS, max_source_bytes=10**9)
+        key = transcoder.run(task, work, report, time.monotonic() + 300)
+        folder = tmp_path / f"result{number}"
+        prefix = key.rpartition("/")[0] + "/"
+        objects = {}
+        for item in s3.list_objects_v2(Bucket="output", Prefix=prefix)["Contents"]:
+            name = item["Key"].removeprefix(prefix)
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            answer = s3.get_object(Bucket="output", Key=item["Key"])
+            path.write_bytes(answer["Body"].read())
+            objects[name] = answer
+        left = [p for p in work.rglob("*.m*") if p.suffix in {".m4s", ".mp4"}]
+        assert not left, "media is left in the temporary folder"
+        return Result(folder / key.rpartition("/")[2], objects)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """Make a clip once: its name, and FFmpeg's arguments with `{0}` for its path."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def make(name: str, arguments: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            ffmpeg(arguments, path)
+        return path
+
+    return make
