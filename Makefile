@@ -1,0 +1,157 @@
+# Everything that is installed goes to .venv, .local and tests/browser/node_modules, once; after that no target
+# needs the network. `make help` lists the targets.
+
+PYTHON ?= python3
+export SOURCE ?=
+export FORMAT ?= m3u8
+export QUALITY ?= 3
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Nothing here touches an AWS account, whatever the user's settings are.
+unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ENDPOINT_URL AWS_SESSION_TOKEN VIRTUAL_ENV PYTHONPATH PYTHONHOME
+export AWS_CONFIG_FILE := /dev/null
+export AWS_SHARED_CREDENTIALS_FILE := /dev/null
+export AWS_DEFAULT_REGION := us-east-1
+export SAM_CLI_TELEMETRY := 0
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+
+# All environments are of one Python: the emulator runs the functions with its own and .venv's packages.
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+PYTHON_PATH := $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null)
+STAMPS := .local/stamps
+ARCH := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
+
+UV := .local/uv/bin/uv
+SYNC := $(UV) sync --quiet --frozen --python $(PYTHON_PATH)
+EXPORT := $(UV) export --quiet --frozen --no-header --only-group
+# Dependency groups that are exported, and the file in functions/ for each.
+EXPORTED := functions:requirements.txt worker:requirements-worker.txt
+RUN := .venv/bin/python
+PROJECT := $(STAMPS)/project
+MINISTACK := $(STAMPS)/ministack
+SAM := $(STAMPS)/sam
+CHECKOV := $(STAMPS)/checkov
+FFMPEG := $(STAMPS)/ffmpeg
+BROWSER := $(STAMPS)/browser
+
+.PHONY: help
+help: ## list the targets
+	@sed -En 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+## The service on this machine
+
+.PHONY: demo up down start-api
+demo: $(PROJECT) $(MINISTACK) $(FFMPEG) ## transcode a clip, or SOURCE=file|URL, with FORMAT= and QUALITY=1..5
+	@$(RUN) -m local demo --source "$$SOURCE" --format "$$FORMAT" --quality "$$QUALITY"
+
+up: $(PROJECT) $(MINISTACK) $(FFMPEG) ## start the service; .local/stack.json says how to reach it
+	@$(RUN) -m local up
+
+down: $(PROJECT) ## stop it; its data stays
+	@$(RUN) -m local down
+
+start-api: up $(SAM) ## serve the five calls with `sam local start-api`, on the running service's data
+	@$(RUN) -m local.sam_env start-api
+
+## Checks
+
+.PHONY: test test-unit test-integration lint bench
+test: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests, on a stack of their own
+	$(RUN) -m pytest tests
+
+test-unit: $(PROJECT) $(FFMPEG) ## tests without a stack
+	$(RUN) -m pytest tests --ignore tests/integration
+
+test-integration: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## the template on the emulator, with real FFmpeg
+	$(RUN) -m pytest tests/integration
+
+lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, the template, and what is generated being current
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict functions local
+	.local/envs/sam/bin/sam validate --lint --template template.yaml
+	.local/envs/checkov/bin/checkov
+	$(RUN) -m local.openapi --check
+	@for export in $(EXPORTED); do \
+	  $(EXPORT) $${export%:*} | cmp -s - functions/$${export#*:} \
+	    || { echo "functions/$${export#*:} is not what uv.lock says: run make lock" >&2; exit 1; }; \
+	done
+
+bench: $(PROJECT) $(MINISTACK) $(FFMPEG) ## measure speed
+	PYTHONPATH=functions $(RUN) -m benchmarks
+
+## What is generated, and what is built
+
+.PHONY: openapi lock build clean
+openapi: $(PROJECT) ## write docs/openapi.json from the code
+	$(RUN) -m local.openapi
+
+lock: $(UV) ## update uv.lock from pyproject.toml, and the functions' requirements from uv.lock
+	$(UV) lock --python $(PYTHON_PATH)
+	@for export in $(EXPORTED); do $(EXPORT) $${export%:*} > functions/$${export#*:}; done
+
+build: $(SAM) ## build what `sam deploy` uploads; the worker's image needs a container engine
+	PATH="$(CURDIR)/.local/uv/bin:$$PATH" .local/envs/sam/bin/sam build
+
+clean: ## remove all that make has made, and the service's data
+	@if [ -x $(RUN) ]; then $(RUN) -m local down; fi
+	rm -rf .venv .local .aws-sam tests/browser/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+## Installation
+
+.PHONY: force
+# Changes when another Python is named, and all environments with it.
+$(STAMPS)/python: force
+	@[ -n "$(PYTHON_VERSION)" ] || { echo "There is no $(PYTHON): install Python 3.11 or newer." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $(PYTHON_VERSION), but 3.11 or newer is needed: name one with make PYTHON=…" >&2; exit 1; }
+	@mkdir -p $(STAMPS)
+	@echo "$(PYTHON_VERSION) $(PYTHON_PATH)" | cmp -s - $@ || echo "$(PYTHON_VERSION) $(PYTHON_PATH)" > $@
+
+$(UV): local/uv-requirements.txt $(STAMPS)/python
+	@echo "Installing uv …"
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) lacks venv: install it (on Debian: apt-get install python3-venv)." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear .local/uv
+	@.local/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(PROJECT): uv.lock $(UV)
+	@echo "Installing the project's packages …"
+	@$(SYNC)
+	@touch $@
+
+# A service that runs is stopped first; its data stays.
+$(MINISTACK): uv.lock $(UV) $(PROJECT)
+	@$(RUN) -m local down
+	$(SYNC_TOOL)
+
+$(SAM) $(CHECKOV): uv.lock $(UV)
+	$(SYNC_TOOL)
+
+define SYNC_TOOL
+@echo "Installing $(@F) …"
+@UV_PROJECT_ENVIRONMENT=.local/envs/$(@F) $(SYNC) --only-group $(@F)
+@touch $@
+endef
+
+$(FFMPEG): layers/ffmpeg/build.py layers/ffmpeg/requirements.txt $(STAMPS)/python
+	@echo "Installing FFmpeg …"
+	@$(PYTHON) layers/ffmpeg/build.py --arch $(ARCH) --target .local/ffmpeg
+	@touch $@
+
+# Browser tests are skipped, by name, where there is no Chromium or no npm.
+$(BROWSER): tests/browser/package-lock.json $(STAMPS)/python
+	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  echo "Installing Chromium …"; \
+	  { apt-get -qq update && apt-get -qq install --no-install-recommends chromium; } >/dev/null \
+	    || echo "Chromium cannot be installed: the browser tests will be skipped."; \
+	fi
+	@if command -v npm >/dev/null; then \
+	  echo "Installing the browser tests' packages …"; npm ci --silent --prefix tests/browser; touch $@; \
+	fi

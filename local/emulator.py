@@ -1,0 +1,200 @@
+"""Runs the emulator: one process group, listening on loopback only, its data in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from local.package import ROOT
+
+HOST = "127.0.0.1"
+PREFERRED_PORT = 4580
+REGION = "us-east-1"
+#: Also the access key: the emulator takes a key of 12 digits for the account.
+ACCOUNT_ID = "000000000000"
+SECRET = "local"
+
+_COMMAND = ROOT / ".local" / "envs" / "ministack" / "bin" / "ministack"
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 30.0
+
+
+class EmulatorError(Exception):
+    """The emulator does not start or stop; says why and names its log."""
+
+
+class Emulator:
+    """The emulator that keeps its data, log and scratch files in `home`.
+
+    The process holds a lock on `home/emulator.lock` as long as it lives, so a stale process number is never
+    mistaken for it.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.log = home / "log" / "emulator.log"
+        self._lock = home / "emulator.lock"
+        self._state = home / "state"
+        self._port = self._state / "port"
+        self._services = self._state / "services"
+
+    @property
+    def port(self) -> int:
+        """The port it has, or had when it last ran; 0 before its first start."""
+        return int(self._port.read_text()) if self._port.exists() else 0
+
+    @property
+    def url(self) -> str:
+        """Where all services answer."""
+        return f"http://{HOST}:{self.port}"
+
+    def running_pid(self) -> int | None:
+        """Tell the process number while it runs."""
+        if not self._lock.exists():
+            return None
+        with self._lock.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read())
+        return None
+
+    def start(self, port: int = PREFERRED_PORT) -> None:
+        """Start it, unless it runs, and wait until it answers; EmulatorError if that takes over a minute.
+
+        The first start takes `port` or the next free one, 0 for any; later starts keep it.
+        """
+        if self._becomes_ready():
+            return
+        if self.running_pid() is None:
+            self._launch(port)
+        if not self._becomes_ready():
+            last_lines = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+            raise EmulatorError(
+                f"no answer from the emulator at {self.url}; {self.log} ends with:\n{last_lines}"
+            )
+
+    def stop(self) -> None:
+        """End it with all its functions and their FFmpeg; it saves its data first.
+
+        EmulatorError if it did not end within 30 s and was killed: what is new since its start is lost then.
+        """
+        pid = self.running_pid()
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_TIMEOUT
+        while self.running_pid() is not None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        stuck = self.running_pid() is not None
+        _kill_group(pid)
+        if stuck:
+            raise EmulatorError(
+                f"the emulator did not end in {_STOP_TIMEOUT:.0f} s and was killed: {self.log}"
+            )
+
+    def _launch(self, port: int) -> None:
+        if not _COMMAND.exists():
+            raise EmulatorError(f"{_COMMAND.relative_to(ROOT)} is missing: run `make up`, which installs it")
+        for folder in (self._services, self.log.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        scratch = self.home / "tmp"
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
+        self._choose_port(port)
+        if self.log.exists():
+            self.log.rename(self.log.with_suffix(".previous.log"))
+        with self._lock.open("a") as lock, self.log.open("wb") as log:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            process = subprocess.Popen(
+                [_COMMAND],
+                cwd=self.home,
+                env=self._environment(scratch),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+            )
+            lock.truncate(0)
+            lock.write(str(process.pid))
+
+    def _becomes_ready(self) -> bool:
+        """Wait until it answers; False at once when it does not run, or has ended meanwhile."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        deadline = time.monotonic() + _START_TIMEOUT
+        while self.running_pid() is not None and time.monotonic() < deadline:
+            try:
+                with opener.open(f"{self.url}/_ministack/health", timeout=2):
+                    return True
+            except OSError:
+                time.sleep(0.05)
+        return False
+
+    def _environment(self, scratch: Path) -> dict[str, str]:
+        """Nothing of the user's own AWS, Docker or proxy settings reaches the emulator and the functions."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL") if name in os.environ}
+        return kept | {
+            "BIND_HOST": HOST,
+            "MINISTACK_HOST": HOST,
+            "GATEWAY_PORT": str(self.port),
+            "MINISTACK_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": ACCOUNT_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(self._services),
+            "S3_PERSIST": "1",
+            "S3_DATA_DIR": str(self._state / "s3"),
+            "TMPDIR": str(scratch),
+            # Listeners that this service has no use for.
+            "IOT_MTLS_ENABLED": "0",
+            "SFTP_ENABLED": "0",
+            # Functions run as processes even where a container engine is at hand.
+            "LAMBDA_EXECUTOR": "local",
+            "DOCKER_HOST": "unix:///nonexistent",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _choose_port(self, preferred: int) -> None:
+        """Keep the last port, since stored URLs name it; take the next free one where it is taken."""
+        last = self.port
+        port = _free_port(last or preferred)
+        if last and port != last:
+            print(f"Port {last} is taken by another program; moving to {port}.", file=sys.stderr)
+            for path in self._services.glob("*.json"):
+                path.write_text(path.read_text().replace(f"{HOST}:{last}/", f"{HOST}:{port}/"))
+        self._port.write_text(str(port))
+
+
+def _kill_group(group: int) -> None:
+    """End all processes of a group and wait until they are gone, a second at most."""
+    with contextlib.suppress(ProcessLookupError):
+        for _ in range(20):
+            os.killpg(group, signal.SIGKILL)
+            # Its leader may be a child of this very process, and stays in the group until it is waited for.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(group, os.WNOHANG)
+            time.sleep(0.05)
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, 65536):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise EmulatorError(f"no free port from {first} up")

@@ -1,0 +1,179 @@
+"""Runs `sam local` on the running stack's data: `python -m local.sam_env start-api`, `… invoke NAME -e FILE`.
+
+The functions then run in containers, which cannot reach the emulator: it listens on this machine's loopback
+only. So a relay listens at the machine's address in the engine's own network as long as sam runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from local.demo import sample_clip, upload
+from local.deploy import client
+from local.emulator import ACCOUNT_ID, SECRET
+from local.package import ROOT
+from local.stack import HOME, Stack
+
+SAM = ROOT / ".local" / "envs" / "sam" / "bin" / "sam"
+#: Where Docker and Podman listen when nobody says otherwise.
+SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
+#: The default networks of Docker and of Podman.
+NETWORKS = ("bridge", "podman")
+#: The task that the sample events name, as DynamoDB keeps it.
+SAMPLE_TASK = ROOT / "events" / "task.json"
+
+#: Linux: bind an address that is not there yet, as the engine makes its network with the first container.
+_IP_FREEBIND = 15
+_CHUNK = 1 << 16
+
+
+class EngineError(Exception):
+    """There is no container engine to run the functions in; says what was tried."""
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=5)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def engine_socket() -> str:
+    """Find the container engine's socket: DOCKER_HOST's, or a usual one. Raises EngineError."""
+    named = os.environ.get("DOCKER_HOST", "")
+    if named and not named.startswith("unix://"):
+        raise EngineError(f"DOCKER_HOST is {named}, but the engine must be on this machine (unix://…)")
+    tried = [named.removeprefix("unix://")] if named else SOCKETS
+    for path in tried:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            _ask_engine(path, "/_ping")
+            return path
+    raise EngineError(f"no container engine answers at {' or '.join(tried)}")
+
+
+def engine_gateway(engine: str) -> str:
+    """Find this machine's address in the engine's default network. Raises EngineError."""
+    networks = {network["Name"]: network for network in json.loads(_ask_engine(engine, "/networks"))}
+    for name in NETWORKS:
+        for config in networks.get(name, {}).get("IPAM", {}).get("Config") or []:
+            if config.get("Gateway"):
+                return str(config["Gateway"])
+    raise EngineError(f"the container engine at {engine} has no network {' or '.join(NETWORKS)}")
+
+
+def _ask_engine(path: str, request: str) -> bytes:
+    connection = _SocketConnection(path)
+    try:
+        connection.request("GET", request)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def variables(stack: Stack, endpoint_url: str) -> dict[str, dict[str, str]]:
+    """Give what `sam local --env-vars` takes: the stack's names in place of the template's."""
+    return {
+        "Parameters": {
+            "AWS_ENDPOINT_URL": endpoint_url,
+            "TABLE_NAME": stack["table"],
+            "QUEUE_URL": stack["queue_url"],
+            "OUTPUT_BUCKET": stack["output_bucket"],
+            "OUTPUT_BASE_URL": stack["output_base_url"],
+        }
+    }
+
+
+def store_sample(stack: Stack, *, renew: bool) -> None:
+    """Store the task that the sample events name, waiting, and its source; `renew` it where it exists."""
+    item: dict[str, Any] = json.loads(SAMPLE_TASK.read_text())
+    dynamodb = client("dynamodb", stack["aws_endpoint_url"])
+    found = dynamodb.get_item(TableName=stack["table"], Key={"id": item["id"]})
+    if renew or "Item" not in found:
+        item["origin_url"] = {"S": upload(stack, sample_clip())}
+        dynamodb.put_item(TableName=stack["table"], Item=item)
+
+
+async def run(command: list[str], environment: Mapping[str, str], host: str, port: int) -> int:
+    """Run a command and meanwhile relay `host`:`port` to the loopback's; return the command's exit code."""
+    # Several may run at once, each with a relay of its own.
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+    listener.bind((host, port))
+    server = await asyncio.start_server(
+        lambda reader, writer: _relay(reader, writer, port), sock=listener, limit=_CHUNK
+    )
+    async with server:
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment)
+        loop = asyncio.get_running_loop()
+        # The terminal sends Ctrl-C to sam as well; it cleans up and ends, and so does this.
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_signal_handler(signal.SIGTERM, process.terminate)
+        return await process.wait()
+
+
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+    with contextlib.suppress(OSError):
+        to_stack = await asyncio.open_connection("127.0.0.1", port, limit=_CHUNK)
+        await asyncio.gather(_copy(reader, to_stack[1]), _copy(to_stack[0], writer))
+    writer.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while chunk := await reader.read(_CHUNK):
+            writer.write(chunk)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+def main() -> int:
+    """Run `sam local` with the arguments of the command line; the exit code is its own."""
+    parser = argparse.ArgumentParser(prog="python -m local.sam_env", add_help=False)
+    parser.add_argument("--home", type=Path, default=HOME, help="the folder of the stack")
+    arguments, rest = parser.parse_known_args()
+    try:
+        stack: Stack = json.loads((arguments.home / "stack.json").read_text())
+        engine = engine_socket()
+        gateway = engine_gateway(engine)
+    except FileNotFoundError:
+        print("The stack does not run: `make up` starts it.", file=sys.stderr)
+        return 1
+    except EngineError as error:
+        print(f"`sam local` runs functions in containers, but {error}.", file=sys.stderr)
+        return 1
+    port = urlsplit(stack["aws_endpoint_url"]).port or 80
+    env_vars = arguments.home / "sam-env.json"
+    env_vars.write_text(json.dumps(variables(stack, f"http://{gateway}:{port}"), indent=2) + "\n")
+    store_sample(stack, renew="WorkerFunction" in rest)
+    command = [str(SAM), "local", *rest, "--env-vars", str(env_vars), "--region", stack["region"]]
+    environment = os.environ | {
+        "DOCKER_HOST": f"unix://{engine}",
+        "AWS_ACCESS_KEY_ID": ACCOUNT_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "SAM_CLI_TELEMETRY": "0",
+    }
+    return asyncio.run(run(command, environment, gateway, port))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
