@@ -1,0 +1,29 @@
+"""What one would write without this service: one handler with boto3 and nothing around it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import boto3
+
+dynamodb = boto3.client("dynamodb")
+
+
+def get(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Read one item, as get_transcode does."""
+    key = {"id": {"S": event["queryStringParameters"]["id"]}}
+    item = dynamodb.get_item(TableName=os.environ["TABLE_NAME"], Key=key, ConsistentRead=True).get("Item")
+    return {"statusCode": 200, "body": json.dumps({"transcoding": item, "errcode": 1000})}
+
+
+def create(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Write one item and send one message, as create_transcode does, without counts and idempotency."""
+    body = json.loads(event["body"])
+    dynamodb.put_item(
+        TableName=os.environ["TABLE_NAME"],
+        Item={"id": {"S": f"bare-{os.urandom(4).hex()}"}, "origin_url": {"S": body["origin_url"]}},
+    )
+    boto3.client("sqs").send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody="{}")
+    return {"statusCode": 200, "body": json.dumps({"errcode": 1000})}
