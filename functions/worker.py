@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -47,11 +48,12 @@ def work_on(record: SQSRecord, lambda_context: LambdaContext) -> None:
     deadline = time.monotonic() + lambda_context.get_remaining_time_in_millis() / 1000
     owner = f"{lambda_context.aws_request_id}/{record.message_id}"
     try:
-        job.run(record.json_body["task_id"], owner, deadline)
+        outcome = job.run(record.json_body["task_id"], owner, deadline)
     except Exception:
         # Otherwise it would stay invisible for the whole visibility timeout.
         queue.postpone(record.receipt_handle, RETRY_SECONDS)
         raise
+    metrics.add_metric(outcome, MetricUnit.Count, 1)
 
 
 @logger.inject_lambda_context

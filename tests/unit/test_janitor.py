@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from tests.conftest import Aws, Clock, lambda_context
+from tests.conftest import QUEUE_URL, Aws, Clock, lambda_context
+from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.domain.errors import Failure
 from transcoding.domain.model import Status
@@ -80,18 +81,49 @@ def test_a_task_that_was_not_queued_is_queued(
     assert queued(aws) == []
 
 
-def test_a_task_that_waits_for_an_hour_is_queued_again_each_hour(
+def test_a_task_that_waits_while_the_queue_is_empty_is_queued_again_every_five_minutes(
     janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
     table.mark_waiting(task_id)
-    clock.advance(3599)
+    clock.advance(299)
     janitor.sweep()
     assert queued(aws) == []
     for _ in range(3):
-        clock.advance(3600)
+        clock.advance(300)
         janitor.sweep()
         assert queued(aws) == [task_id]
+
+
+def test_a_backlog_is_not_made_longer(janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock) -> None:
+    for _ in range(3):
+        task_id = create(table)
+        table.mark_waiting(task_id)
+        JobQueue(QUEUE_URL).send(task_id)
+    for _ in range(3):
+        clock.advance(300)
+        janitor.sweep()
+    assert len(queued(aws)) == 3
+    clock.advance(300)
+    janitor.sweep()
+    assert len(queued(aws)) == 3
+
+
+def test_a_task_that_makes_the_sweep_fail_does_not_keep_it_from_the_others(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = create(table), create(table)
+    send = janitor.sweeper.sweep._queue.send
+
+    def refuse(task_id: str) -> None:
+        if task_id == bad:
+            raise RuntimeError("unforeseen")
+        send(task_id)
+
+    monkeypatch.setattr(janitor.sweeper.sweep._queue, "send", refuse)
+    clock.advance(60)
+    janitor.sweep()
+    assert queued(aws) == [good]
 
 
 def test_a_task_that_was_given_back_is_queued_soon(

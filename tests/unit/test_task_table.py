@@ -74,7 +74,7 @@ def test_a_task_goes_from_accepted_to_succeeded(table: TaskTable, aws: Aws, cloc
 
     table.mark_waiting(task.id)
     assert read(table, task.id).status is Status.WAITING
-    assert attention(aws, task.id) == clock.now + 3600
+    assert attention(aws, task.id) == clock.now + 300
 
     clock.advance(5)
     claimed = table.claim(task.id, "worker", LEASE)

@@ -41,8 +41,8 @@ from transcoding.domain.model import MAX_ATTEMPTS, Status, Task
 #: When the sweep looks at a task that should have moved on by itself: accepted and not yet queued, given back
 #: by its worker, or final with objects that may have to be removed.
 SOON = timedelta(seconds=60)
-#: How long a message may be on the queue before another is sent.
-QUEUE_PATIENCE = timedelta(hours=1)
+#: How long a task may wait for a worker before the sweep looks whether its message is still there.
+QUEUE_PATIENCE = timedelta(minutes=5)
 #: How long an idempotency key is remembered.
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
 #: `progress` is 1.0 only when a task has succeeded.
@@ -206,7 +206,10 @@ class TaskTable:
             self._touch(),
         )
         if done is None:
-            raise LeaseLostError(task_id)
+            # The write is repeated when its answer is lost, and finds what it has itself written.
+            task = self.get(task_id)
+            if task is None or (task.status, task.target_url) != (Status.SUCCEEDED, target_url):
+                raise LeaseLostError(task_id)
 
     def fail(self, task_id: str, owner: str, code: Failure, info: str) -> None:
         """End a task that cannot succeed; the sweep removes what it stored. Raises LeaseLostError."""

@@ -41,20 +41,22 @@ class Sweep:
     def run(self, seconds_left: Callable[[], float]) -> int:
         """Look at all due tasks as long as time allows; return how many. Raises UnavailableError."""
         looked_at = 0
+        backlog = self._queue.has_waiting()
         while batch := self._table.due(_BATCH):
             for task in batch:
                 if seconds_left() < _RESERVE:
                     logger.warning("Out of time; the next sweep goes on")
                     return looked_at
                 try:
-                    self._look_at(task)
-                except UnavailableError:
-                    logger.warning("Will try again", task_id=task.id, exc_info=True)
+                    self._look_at(task, backlog=backlog)
+                except Exception:
+                    # One task must not keep the sweep from the others.
+                    logger.exception("Will try again", task_id=task.id)
                     self._table.postpone(task, _AGAIN)
                 looked_at += 1
         return looked_at
 
-    def _look_at(self, task: Task) -> None:
+    def _look_at(self, task: Task, *, backlog: bool) -> None:
         lease_left = task.lease_expires_at - self._clock()
         logger.info("Looking at a task", task_id=task.id, status=task.status.name, lease_left=lease_left)
         match task.status:
@@ -63,6 +65,9 @@ class Sweep:
                 self._table.mark_waiting(task.id)
             case Status.RUNNING if lease_left > 0:
                 self._table.postpone(task, timedelta(seconds=lease_left))
+            case Status.WAITING if backlog:
+                # Its message may be one of those. A second would lengthen the queue, and each sweep more.
+                self._table.postpone(task, QUEUE_PATIENCE)
             case Status.WAITING | Status.RUNNING:
                 self._queue.send(task.id)
                 self._table.postpone(task, QUEUE_PATIENCE)

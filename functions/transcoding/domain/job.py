@@ -7,13 +7,14 @@ import tempfile
 import time
 from contextlib import suppress
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from aws_lambda_powertools import Logger
 
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.errors import Failure, LeaseLostError, TaskFailedError
+from transcoding.domain.errors import Failure, LeaseLostError, TaskFailedError, UnavailableError
 from transcoding.domain.heartbeat import Heartbeat
 from transcoding.domain.model import Task
 from transcoding.domain.transcode import Transcoder
@@ -25,6 +26,17 @@ _FOLDER_PREFIX = "transcoding-"
 _STALE = 1800.0
 
 logger = Logger(child=True)
+
+
+class Outcome(StrEnum):
+    """How a message ended; the values are names of metrics."""
+
+    SUCCEEDED = "TasksSucceeded"
+    FAILED = "TasksFailed"
+    #: It was deleted, or taken over, while this worker had it.
+    LOST = "TasksLost"
+    #: There was nothing to do.
+    IDLE = "MessagesIdle"
 
 
 class RetryLaterError(Exception):
@@ -49,7 +61,7 @@ class Job:
         self._base_url = base_url
         self._lease = lease
 
-    def run(self, task_id: str, owner: str, deadline: float) -> None:
+    def run(self, task_id: str, owner: str, deadline: float) -> Outcome:
         """Do a task, if there is anything to do; `deadline` (`time.monotonic()`) is the invocation's end.
 
         Raises RetryLaterError when an attempt failed that another may not.
@@ -58,28 +70,28 @@ class Job:
         task = self._table.claim(task_id, owner, self._lease)
         if task is None:
             logger.info("nothing to do", task_id=task_id)
-            return
+            return Outcome.IDLE
         logger.info("taken up", task_id=task.id, attempt=task.attempt, origin_url=task.origin_url)
         try:
             with Heartbeat(self._table, task, self._lease) as heartbeat:
-                self._attempt(task, heartbeat, deadline - _RESERVE)
+                return self._attempt(task, heartbeat, deadline - _RESERVE)
         except LeaseLostError:
             logger.info("task lost", task_id=task.id, attempt=task.attempt)
             self._outputs.remove_attempt(task.id, task.attempt)
+            return Outcome.LOST
 
-    def _attempt(self, task: Task, heartbeat: Heartbeat, deadline: float) -> None:
+    def _attempt(self, task: Task, heartbeat: Heartbeat, deadline: float) -> Outcome:
         try:
             with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
                 key = self._transcoder.run(task, Path(folder), heartbeat.report, deadline)
             self._outputs.remove_all_but(task.id, task.attempt)
-            self._table.succeed(task.id, task.lease_owner, f"{self._base_url}/{key}")
-            logger.info("succeeded", task_id=task.id)
         except LeaseLostError:
             raise
         except TaskFailedError as failure:
             logger.warning("failed", task_id=task.id, error_code=int(failure.code), error_info=failure.info)
             self._remove_quietly(task)
             self._table.fail(task.id, task.lease_owner, failure.code, failure.info)
+            return Outcome.FAILED
         except Exception:
             logger.exception("attempt failed", task_id=task.id, attempt=task.attempt)
             self._remove_quietly(task)
@@ -92,6 +104,15 @@ class Job:
             )
             if again:
                 raise RetryLaterError(task.id) from None
+            return Outcome.FAILED
+        try:
+            self._table.succeed(task.id, task.lease_owner, f"{self._base_url}/{key}")
+        except UnavailableError as error:
+            # Whether it was written is not known, so what is stored must stay. If it was not, another worker
+            # takes the task up when the lease is over, and removes it.
+            raise RetryLaterError(task.id) from error
+        logger.info("succeeded", task_id=task.id)
+        return Outcome.SUCCEEDED
 
     def _remove_quietly(self, task: Task) -> None:
         with suppress(Exception):  # the sweep removes it then

@@ -41,9 +41,9 @@ def create(
         try:
             queue.send(task.id)
             table.mark_waiting(task.id)
-        except UnavailableError:
+        except Exception:
             # The task is stored: nothing is lost, and a repeated call would make another one.
-            logger.warning("The sweep will queue the task", task_id=task.id, exc_info=True)
+            logger.exception("The sweep will queue the task", task_id=task.id)
     return task
 
 
