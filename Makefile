@@ -45,7 +45,7 @@ help: ## list the targets
 
 ## The service on this machine
 
-.PHONY: demo up down start-api
+.PHONY: demo up down start-api invoke
 demo: $(PROJECT) $(MINISTACK) $(FFMPEG) ## transcode a clip, or SOURCE=file|URL, with FORMAT= and QUALITY=1..5
 	@$(RUN) -m local demo --source "$$SOURCE" --format "$$FORMAT" --quality "$$QUALITY"
 
@@ -55,8 +55,13 @@ up: $(PROJECT) $(MINISTACK) $(FFMPEG) ## start the service; .local/stack.json sa
 down: $(PROJECT) ## stop it; its data stays
 	@$(RUN) -m local down
 
-start-api: up $(SAM) ## serve the five calls with `sam local start-api`, on the running service's data
+start-api: up build ## serve the five calls with `sam local start-api`, on the running service's data
 	@$(RUN) -m local.sam_env start-api
+
+FUNCTION ?= WorkerFunction
+EVENT ?= events/worker.json
+invoke: up build ## run one function with `sam local invoke`: FUNCTION=WorkerFunction EVENT=events/worker.json
+	@$(RUN) -m local.sam_env invoke $(FUNCTION) --event $(EVENT)
 
 ## Checks
 

@@ -15,6 +15,8 @@ from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media import command, hls
 from transcoding.media.formats import Packaging
 from transcoding.media.plan import Plan
+from transcoding.media.probe import probe
+from transcoding.media.tools import Tools
 
 #: Seconds between two looks at an upload.
 _POLL = 0.25
@@ -27,13 +29,19 @@ class Publication(Protocol):
         """Store what FFmpeg has finished so far, and forget what is stored."""
         ...
 
+    def duration(self) -> float:
+        """Return how long the result is that FFmpeg has finished, in seconds."""
+        ...
+
     def finish(self, report: Callable[[float], None]) -> None:
         """Store what is left, and last what `target_url` points at; report the share that is done."""
         ...
 
 
 @contextmanager
-def publishing(media: MediaStore, plan: Plan, folder: Path, prefix: str) -> Iterator[Publication]:
+def publishing(
+    media: MediaStore, tools: Tools, plan: Plan, folder: Path, prefix: str
+) -> Iterator[Publication]:
     """Give what stores the plan's result, which FFmpeg makes in `folder`, under the prefix.
 
     Leaving the block abandons what is still under way, and returns when nothing is being stored any more.
@@ -43,7 +51,7 @@ def publishing(media: MediaStore, plan: Plan, folder: Path, prefix: str) -> Iter
         if plan.format.packaging is Packaging.SEGMENTS:
             yield _Segments(media, plan, folder, prefix, uploads)
         else:
-            yield _File(plan, folder, prefix, uploads)
+            yield _File(tools, plan, folder, prefix, uploads)
     finally:
         uploads.abandon()
 
@@ -112,8 +120,11 @@ class _Segments:
                 segments.append(hls.Segment(name, duration, path.stat().st_size))
                 self._upload(path, stream)
 
-    def finish(self, report: Callable[[float], None]) -> None:
+    def duration(self) -> float:
         self.collect()
+        return max(sum(s.duration for s in segments) for segments in self._segments.values())
+
+    def finish(self, report: Callable[[float], None]) -> None:
         renditions = {}
         for stream, segments in self._segments.items():
             if not segments:
@@ -144,7 +155,8 @@ class _Segments:
 class _File:
     """One file, which is complete only when FFmpeg is done."""
 
-    def __init__(self, plan: Plan, folder: Path, prefix: str, uploads: _Uploads) -> None:
+    def __init__(self, tools: Tools, plan: Plan, folder: Path, prefix: str, uploads: _Uploads) -> None:
+        self._tools = tools
         self._plan = plan
         self._path = folder / plan.format.entry
         self._prefix = prefix
@@ -152,6 +164,10 @@ class _File:
 
     def collect(self) -> None:
         pass
+
+    def duration(self) -> float:
+        size = self._path.stat().st_size if self._path.exists() else 0
+        return (probe(self._tools, str(self._path), size).duration or 0.0) if size else 0.0
 
     def finish(self, report: Callable[[float], None]) -> None:
         size = self._path.stat().st_size

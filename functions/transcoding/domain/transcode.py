@@ -80,14 +80,19 @@ class Transcoder:
         logger.info("planned", task_id=task.id, source=str(source), streams=work.describe())
         report(located.begun)
         prefix = output_prefix(task.id, task.attempt)
-        with publishing(self._media, work, folder, prefix) as publication:
+        with publishing(self._media, self._tools, work, folder, prefix) as publication:
             encoding = command.build(self._tools, work, located.url, folder)
 
-            def encoded(position: float) -> None:
+            def progress(encoder: Encoder) -> None:
                 publication.collect()
-                report(located.begun + (_ENCODED - located.begun) * _share(position, work.duration))
+                report(
+                    located.begun
+                    + (_ENCODED - located.begun) * _share(_reached(work, encoder), work.duration)
+                )
 
-            _check(work, _encode(encoding, encoded, deadline))
+            encoder = _encode(encoding, progress, deadline)
+            _check_encoder(work, encoder)
+            _check_result(work, encoder, publication.duration())
             publication.finish(lambda share: report(_ENCODED + (1 - _ENCODED) * share))
         return prefix + target.entry
 
@@ -123,17 +128,17 @@ class Transcoder:
                 raise
 
 
-def _encode(encoding: Sequence[str], report: Report, deadline: float) -> Encoder:
-    """Run FFmpeg to its end, reporting every time how far it is, in seconds. Raises as `Transcoder.run`."""
+def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None], deadline: float) -> Encoder:
+    """Run FFmpeg to its end, looking at its progress all the time. Raises as `Transcoder.run`."""
     with Encoder(encoding) as encoder:
         # What is behind the question mark of a presigned URL lets its reader in.
         logger.info("encoding", command=re.sub(r"\?\S+", "?…", encoder.command))
-        reached, moved_at = 0.0, time.monotonic()
+        reached, moved_at = (0.0, 0), time.monotonic()
         while encoder.wait(_POLL) is None:
-            report(encoder.position)
+            progress(encoder)
             now = time.monotonic()
-            if encoder.position > reached:
-                reached, moved_at = encoder.position, now
+            if (encoder.position, encoder.frames) != reached:
+                reached, moved_at = (encoder.position, encoder.frames), now
             if now > deadline:
                 raise TaskFailedError(
                     Failure.TIMED_OUT,
@@ -144,7 +149,7 @@ def _encode(encoding: Sequence[str], report: Report, deadline: float) -> Encoder
                 raise TaskFailedError(
                     Failure.TIMED_OUT,
                     f"The source could not be read on: no progress in {_STALL:.0f} s after "
-                    f"second {reached:.0f}. It may be damaged there.",
+                    f"second {encoder.position:.0f}. It may be damaged there.",
                 )
     return encoder
 
@@ -154,8 +159,14 @@ def _share(done: float, whole: float | None) -> float:
     return min(1.0, done / whole) if whole else done / (done + 60)
 
 
-def _check(work: Plan, encoder: Encoder) -> None:
-    """Refuse a result that is not what the source promised.
+def _reached(work: Plan, encoder: Encoder) -> float:
+    # FFmpeg tells of the stream that is furthest behind, also when it has ended long before the others.
+    frames = encoder.frames / float(work.video.facts.frame_rate) if work.video else 0.0
+    return max(encoder.position, frames)
+
+
+def _check_encoder(work: Plan, encoder: Encoder) -> None:
+    """Find out what it means when FFmpeg did not end well.
 
     Raises TaskFailedError, and OSError where another attempt may help: it will copy nothing.
     """
@@ -168,14 +179,18 @@ def _check(work: Plan, encoder: Encoder) -> None:
         raise OSError("a stream could not be copied")
     if status > 0:
         raise diagnose(errors)
+
+
+def _check_result(work: Plan, encoder: Encoder, duration: float) -> None:
+    """Refuse a result that is not what the source promised. Raises TaskFailedError."""
     if work.video and encoder.frames == 0:
         raise TaskFailedError(
             Failure.DAMAGED, "The source's picture could not be decoded. Export or upload it again."
         )
     promised = work.duration or 0.0
-    if promised - encoder.position > max(_SHORTFALL_SECONDS, _SHORTFALL * promised):
+    if promised - duration > max(_SHORTFALL_SECONDS, _SHORTFALL * promised):
         raise TaskFailedError(
             Failure.DAMAGED,
-            f"The source is damaged or incomplete: of its {promised:.1f} s only {encoder.position:.1f} s "
+            f"The source is damaged or incomplete: of its {promised:.1f} s only {duration:.1f} s "
             "could be read. Upload the whole file again.",
         )

@@ -30,7 +30,7 @@ class Encoder:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = shlex.join(command)
-        #: How far the result reaches, seconds.
+        #: How far the result reaches, seconds: the stream that is furthest behind.
         self.position = 0.0
         #: How many frames of the picture it has written.
         self.frames = 0

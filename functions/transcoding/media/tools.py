@@ -114,7 +114,8 @@ _SYMPTOMS = (
         "The source is not a media file of a supported kind (playlists and scripts are none).",
     ),
     (
-        r"Decoder \S+ not found|Unsupported codec|no decoder|Decoding requested, but no decoder",
+        r"Decoder \S+ not found|Unsupported codec|no decoder|Decoding requested, but no decoder|"
+        r"doesn't support hardware accelerated",
         Failure.CODEC_UNSUPPORTED,
         "The source is in a codec that is not supported.",
     ),

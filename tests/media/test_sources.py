@@ -1,0 +1,143 @@
+"""Sources of the kinds that users have: each result decodes clean, with every frame and all sound."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+
+from tests.media.conftest import ffprobe
+from transcoding.domain.errors import Failure, TaskFailedError
+
+SIZE = "320x180"
+PICTURE = "-f lavfi -i testsrc2=s={size}:r={rate}:d={seconds}"
+SOUND = "-f lavfi -i sine=f=440:r=48000:d={seconds}"
+H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How a clip is made, and what is to come out: frames and channels (None: no such stream)."""
+
+    name: str
+    options: str
+    size: str = SIZE
+    rate: str = "25"
+    seconds: float = 2
+    frames: int | None = 50
+    channels: int | None = 1
+    made: tuple[int, int] | None = (320, 180)
+
+    @property
+    def arguments(self) -> str:
+        values = {"size": self.size, "rate": self.rate, "seconds": self.seconds}
+        inputs = [PICTURE] if self.frames else []
+        inputs += [SOUND] if self.channels else []
+        return " ".join([*inputs, self.options]).format(**values) + " {0}"
+
+
+CLIPS = [
+    # Containers
+    Clip("h264.mkv", f"{H264} -c:a libopus"),
+    Clip("h264.ts", f"{H264} -c:a aac"),
+    Clip("h264.flv", f"{H264} -c:a aac"),
+    Clip("fragmented.mp4", f"{H264} -c:a aac -movflags frag_keyframe+empty_moov"),
+    Clip("moov-at-end.mov", f"{H264} -c:a aac"),
+    Clip("h264.3gp", f"{H264} -c:a aac"),
+    Clip("mpeg4.avi", "-c:v mpeg4 -q:v 3 -c:a libmp3lame"),
+    Clip("wmv.wmv", "-c:v wmv2 -q:v 3 -c:a wmav2"),
+    Clip("mpeg2.mpg", "-c:v mpeg2video -q:v 3 -c:a mp2"),
+    Clip("mpeg2.mxf", "-c:v mpeg2video -q:v 3 -c:a pcm_s16le"),
+    Clip("vp8.webm", "-c:v libvpx -b:v 1M -c:a vorbis -strict -2 -ac 2", channels=2),
+    Clip("vp9.webm", "-c:v libvpx-vp9 -deadline realtime -b:v 1M -c:a libopus"),
+    # Codecs
+    Clip("hevc.mp4", "-c:v libx265 -preset ultrafast -x265-params log-level=error -tag:v hvc1 -c:a aac"),
+    Clip("prores.mov", "-c:v prores_ks -c:a pcm_s24le"),
+    Clip("mjpeg.mov", "-c:v mjpeg -pix_fmt yuvj420p -c:a pcm_s16le"),
+    Clip("ten-bit.mp4", "-c:v libx264 -preset ultrafast -pix_fmt yuv420p10le -c:a aac"),
+    Clip("444.mp4", "-c:v libx264 -preset ultrafast -pix_fmt yuv444p -c:a aac"),
+    Clip("422.mkv", "-c:v libx264 -preset ultrafast -pix_fmt yuv422p -c:a flac"),
+    # Sound
+    Clip("surround.mkv", f"{H264} -af pan=5.1|c0=c0|c1=c0|c2=c0|c3=c0|c4=c0|c5=c0 -c:a ac3", channels=2),
+    Clip("eight.mov", f"{H264} -af pan=7.1|c0=c0|c1=c0|c2=c0|c6=c0 -c:a pcm_s16le", channels=2),
+    Clip("low-rate.mp4", f"{H264} -c:a aac -ar 22050"),
+    Clip("sound.wav", "-c:a pcm_s16le", frames=None),
+    Clip("sound.flac", "-c:a flac", frames=None),
+    Clip("sound.m4a", "-c:a aac -ac 2", frames=None, channels=2),
+    Clip("sound.ogg", "-c:a libopus", frames=None),
+    Clip("sound.mp3", "-c:a libmp3lame", frames=None),
+    # Pictures
+    Clip("portrait.mp4", f"{H264} -c:a aac", size="180x320", made=(180, 320)),
+    Clip("tiny.mkv", "-c:v ffv1 -c:a flac", size="16x16", made=(16, 16)),
+    Clip("one-pixel.mkv", "-vf scale=1:1 -c:v ffv1 -c:a flac", made=(2, 2)),
+    Clip("one-frame.mp4", f"{H264}", seconds=0.04, frames=1, channels=None),
+    Clip("fast.mp4", f"{H264} -c:a aac", rate="240", frames=480),
+    Clip("film.mp4", f"{H264} -c:a aac", rate="24000/1001", seconds=2.002, frames=48),
+    Clip("slow.mp4", f"{H264} -c:a aac", rate="1", seconds=8, frames=8),
+    Clip("dv.dv", "-vf scale=720:576,setsar=16/15 -c:v dvvideo -pix_fmt yuv420p -c:a pcm_s16le -ac 2",
+         channels=2, made=(768, 576)),
+    # Times
+    Clip("late.ts", f"{H264} -c:a aac -output_ts_offset 1000"),
+    Clip("b-frames.mp4", "-c:v libx264 -preset medium -bf 8 -b_strategy 0 -pix_fmt yuv420p -c:a aac"),
+    Clip("open-gop.mkv", "-c:v libx264 -x264-params open-gop=1:keyint=12 -pix_fmt yuv420p -c:a libopus"),
+]  # fmt: skip
+
+
+def retried(transcode, source, format):
+    """Transcode as the service does, where a first attempt that copied in vain is followed by another."""
+    with suppress(OSError):
+        return transcode(source, format, 5)
+    return transcode(source, format, 5, attempt=2)
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mp4"])
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_a_source(clips, transcode, clip, format):
+    source = clips(clip.name, clip.arguments)
+    result = retried(transcode, source, format)
+    streams = result.streams()
+    assert ("video" in streams, "audio" in streams) == (bool(clip.frames), bool(clip.channels))
+    if clip.frames:
+        video = streams["video"]
+        assert int(video["nb_read_frames"]) == clip.frames
+        assert (video["width"], video["height"]) == clip.made
+        assert video["pix_fmt"] == "yuv420p"
+    if clip.channels:
+        audio = streams["audio"]
+        assert audio["channels"] == clip.channels
+        assert audio["codec_name"] == "aac"
+    result.decode()
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mp4"])
+def test_interlaced_material_is_deinterlaced(clips, transcode, format):
+    clip = clips(
+        "interlaced.ts",
+        "-f lavfi -i testsrc2=s=640x576:r=50:d=2 -vf interlace,setfield=tff "
+        "-c:v mpeg2video -flags +ildct+ilme -top 1 -q:v 2 {0}",
+    )
+    assert ffprobe(clip)["streams"][0]["field_order"] in {"tt", "tb"}
+    video = transcode(clip, format, 5).streams()["video"]
+    assert video.get("field_order", "progressive") == "progressive"
+    assert int(video["nb_read_frames"]) == 50
+
+
+def test_sound_that_starts_late_and_ends_early_stays_where_it_was(clips, transcode, tmp_path):
+    clip = clips(
+        "unequal.mkv",
+        "-f lavfi -i testsrc2=s=320x180:r=25:d=6 -itsoffset 2 -f lavfi -i sine=f=440:d=2 "
+        f"{H264} -c:a flac {{0}}",
+    )
+    streams = transcode(clip, "mp4", 5).streams()
+    assert int(streams["video"]["nb_read_frames"]) == 150
+    assert float(streams["audio"]["duration"]) == pytest.approx(4.0, abs=0.05)
+
+
+def test_a_codec_that_ffmpeg_cannot_decode_is_told(clips, transcode):
+    clip = clips(
+        "av1.mp4", f"{PICTURE.format(size=SIZE, rate=25, seconds=1)} -c:v libsvtav1 -preset 12 {{0}}"
+    )
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, "mp4", 5)
+    assert failure.value.code is Failure.CODEC_UNSUPPORTED
