@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from typing import Any
 
@@ -47,6 +48,8 @@ def deploy(package: Package, endpoint_url: str) -> None:
         status = None
     _upload_code(package, endpoint_url)
     _execute(cloudformation, package, create=status is None)
+    api = cloudformation.describe_stack_resource(StackName=STACK_NAME, LogicalResourceId="Api")
+    _put_gateway_responses(package, api["StackResourceDetail"]["PhysicalResourceId"], endpoint_url)
 
 
 def _deployed(cloudformation: Any) -> tuple[str | None, str | None]:
@@ -94,6 +97,20 @@ def _execute(cloudformation: Any, package: Package, *, create: bool) -> None:
     except (ClientError, WaiterError) as error:
         reasons = "\n".join([str(error), *_failures(cloudformation)])
         raise DeployError(f"could not {operation} the stack: {reasons}") from error
+
+
+def _put_gateway_responses(package: Package, api_id: str, endpoint_url: str) -> None:
+    """Put the template's GatewayResponses in place: the emulator has them, but not from SAM's API body."""
+    api = json.loads(package.template)["Resources"]["Api"]["Properties"]
+    apigateway = client("apigateway", endpoint_url)
+    for response_type, response in api["GatewayResponses"].items():
+        apigateway.put_gateway_response(
+            restApiId=api_id,
+            responseType=response_type,
+            statusCode=response["StatusCode"],
+            responseTemplates=response["ResponseTemplates"],
+        )
+    apigateway.create_deployment(restApiId=api_id, stageName=api["StageName"])
 
 
 def _failures(cloudformation: Any) -> list[str]:

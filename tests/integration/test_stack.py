@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,25 @@ def test_stack_json_says_all_there_is_to_know(stack: Stack, stack_home: Path) ->
     names = {"CreateTranscode", "GetTranscodes", "GetTranscode", "DeleteTranscode", "DeleteTranscodes"}
     names |= {"Worker", "DeadLetter", "Sweep"}
     assert stack["functions"].keys() == {f"{name}Function" for name in names}
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "status"),
+    [
+        ("", "/transcoding/api/get-transcodes", 403),
+        ("wrong", "/transcoding/api/get-transcodes", 403),
+        ("right", "/transcoding/api/nothing", 404),
+        ("right", "/transcoding/api/create-transcode", 404),
+    ],
+)
+def test_what_the_gateway_refuses_has_the_envelope(stack: Stack, key: str, path: str, status: int) -> None:
+    headers = {"x-api-key": {"right": stack["api_key"]}.get(key, key)}
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(urllib.request.Request(stack["api_url"] + path, headers=headers))
+    with refusal.value as response:
+        answer = json.load(response)
+    assert (response.status, answer["errcode"]) == (status, 1000 + status)
+    assert answer["msg"]
 
 
 @PROC
