@@ -48,6 +48,12 @@ def describe() -> dict[str, Any]:
     for item in paths.values():
         for operation in item.values():
             del operation["responses"]["422"]
+    # A task that is made can be looked up and deleted.
+    paths["/transcoding/api/create-transcode"]["post"]["responses"]["200"]["links"] = {
+        "get": {"operationId": "getTranscode", "parameters": {"id": "$response.body#/id"}},
+        "delete": {"operationId": "deleteTranscode", "requestBody": {"id": "$response.body#/id"}},
+        "deleteAll": {"operationId": "deleteTranscodes", "requestBody": {"ids": "$response.body#/id"}},
+    }
     for name in ("HTTPValidationError", "ValidationError", "ResponseValidationError"):
         del schemas[name]
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from transcoding.data import clients
 from transcoding.data.media_store import MediaStore
+from transcoding.domain.fetch import HttpSource
 from transcoding.domain.model import Task
 from transcoding.domain.transcode import Transcoder
 from transcoding.media.tools import Tools
@@ -121,6 +123,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         *,
         attempt: int = 1,
         present: bool = True,
+        url: str = "",
         report: Callable[[float], None] = lambda progress: None,
     ) -> Result:
         number = next(_numbers)
@@ -128,11 +131,19 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
             s3.put_object(Bucket="source", Key=source.name, Body=source.read_bytes())
         now = datetime.now(UTC)
         task = Task(
-            f"task{number:04d}", f"s3://source/{source.name}", quality, format, now, now, attempt=attempt
+            f"task{number:04d}",
+            url or f"s3://source/{source.name}",
+            quality,
+            format,
+            now,
+            now,
+            attempt=attempt,
         )
         work = tmp_path / f"work{number}"
         work.mkdir()
-        transcoder = Transcoder(MediaStore("output"), TOOLS, max_source_bytes=10**9)
+        # The servers of these tests are on this machine, where no source may be otherwise.
+        fetch = partial(HttpSource, is_allowed=lambda address: True)
+        transcoder = Transcoder(MediaStore("output"), TOOLS, max_source_bytes=10**9, fetch=fetch)
         key = transcoder.run(task, work, report, time.monotonic() + 300)
         folder = tmp_path / f"result{number}"
         prefix = key.rpartition("/")[0] + "/"

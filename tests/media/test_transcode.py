@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import struct
 import subprocess
+import threading
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -300,6 +303,34 @@ def test_an_encrypted_source_is_refused(clips, transcode):
 def test_a_source_that_is_not_there(clips, transcode):
     with pytest.raises(TaskFailedError) as failure:
         transcode(source(clips, "types.mp4").with_name("missing.mp4"), "mp4", 1, present=False)
+    assert failure.value.code is Failure.SOURCE_NOT_FOUND
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A web server of this folder's files."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@FORMATS
+def test_a_source_on_the_web_is_copied_in_and_transcoded(clips, transcode, web, s3, tmp_path, format):
+    clip = source(clips, "long.mp4", size="1280x720", seconds=20)
+    (tmp_path / "a film.mp4").symlink_to(clip)
+    seen = []
+    result = transcode(clip, format, 1, present=False, url=f"{web}/a%20film.mp4", report=seen.append)
+    assert int(result.streams()["video"]["nb_read_frames"]) == 500
+    assert seen == sorted(seen)
+    copies = s3.list_objects_v2(Bucket="output", Prefix="work/")["Contents"]
+    assert clip.stat().st_size in {item["Size"] for item in copies}
+
+
+def test_a_source_that_is_missing_on_the_web(clips, transcode, web):
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(source(clips, "types.mp4"), present=False, url=f"{web}/nothing.mp4")
     assert failure.value.code is Failure.SOURCE_NOT_FOUND
 
 
