@@ -26,8 +26,8 @@ _CACHE_CONTROL = "public, max-age=31536000, immutable"
 class Readable(Protocol):
     """A stream of bytes."""
 
-    def read(self, size: int, /) -> bytes:
-        """Give `size` bytes; fewer only at the end."""
+    def read(self, size: int = -1, /) -> bytes:
+        """Give `size` bytes, fewer only at the end; without `size`, all that is left."""
         ...
 
 

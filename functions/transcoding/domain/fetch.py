@@ -176,9 +176,14 @@ class HttpSource:
         self._aborted.set()
         self._hang_up()
 
-    def read(self, size: int) -> bytes:
-        """Read `size` bytes; fewer only at the end, as S3 takes no small part but the last of an upload."""
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes; fewer only at the end, as S3 takes no small part but the last of an upload.
+
+        Without `size`, all that is left.
+        """
         data = bytearray()
+        if size < 0:
+            size = self._max_bytes
         while len(data) < size and (chunk := self._read_chunk(min(CHUNK_BYTES, size - len(data)))):
             data += chunk
         return bytes(data)
