@@ -73,7 +73,9 @@ class Result:
 
     def decode(self) -> None:
         """Decode everything; fails on a single warning."""
-        complaints = ffmpeg("-i {0} -f null -", self.entry)
+        complaints = ffmpeg("-i {0} -f null -", self.entry).splitlines()
+        # A WAV file of one or two channels does not say which they are.
+        complaints = [line for line in complaints if "Guessed Channel Layout" not in line]
         assert not complaints, complaints
 
     def pixel(self, at: float, x: int, y: int) -> tuple[int, int, int]:

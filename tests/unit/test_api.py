@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from tests.conftest import BUCKET, FUNCTIONS, TABLE, Api, Aws, Clock, api_event, lambda_context
 from transcoding.data.task_table import TaskTable
 from transcoding.domain.errors import Failure
+from transcoding.media.formats import FORMATS
 
 LEASE = timedelta(seconds=60)
 #: The fields of a task in the reference, with their types.
@@ -180,7 +181,7 @@ def test_all_that_is_wrong_is_said_at_once(api: Api) -> None:
     answer = api.post("create-transcode", task_config_temp_id=7, format="avi")
     assert answer.json["msg"] == (
         "origin_url: is required; task_config_temp_id: must be a whole number from 1 to 5; "
-        "format: must be one of m3u8, mp4"
+        f"format: must be one of {', '.join(FORMATS)}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transcoding.media import encoders
 from transcoding.media.formats import Packaging
 from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
 from transcoding.media.tools import Tools, input_options
@@ -44,8 +45,7 @@ def _video_options(video: VideoPlan) -> list[str]:
     options += ["-fps_mode", "vfr"]
     if not video.facts.constant_frame_rate:
         options += ["-enc_time_base", "demux"]
-    options += ["-c:v", "libx264", "-preset", "fast", "-profile:v", "high", "-crf", str(video.rung.crf)]
-    options += ["-maxrate", str(video.rung.max_bit_rate), "-bufsize", str(2 * video.rung.max_bit_rate)]
+    options += [option.format(rung=video.rung) for option in encoders.PICTURE[video.codec]]
     # Keyframes at known times, so that segments can be cut there; more where a scene changes.
     first = max(0.0, video.start - 0.001)
     options += ["-force_key_frames", f"expr:gte(t,{first:.3f}+n_forced*{KEYFRAME_SECONDS})", "-g", "9999"]
@@ -67,7 +67,7 @@ def _audio_options(audio: AudioPlan) -> list[str]:
         return [*options, "-c:a", "copy"]
     # Sound that starts late or has holes is filled with silence, so that it stays with the picture.
     options += ["-af", "aresample=async=1:first_pts=0"]
-    options += ["-c:a", "aac", "-b:a", str(audio.bit_rate)]
+    options += [option.format(bit_rate=audio.bit_rate) for option in encoders.SOUND[audio.codec]]
     return [*options, "-ac", str(audio.channels), "-ar", str(audio.sample_rate)]
 
 

@@ -21,44 +21,68 @@ class Packaging(Enum):
 class Format:
     """One value of `format`.
 
-    `entry` is the name of the object that `target_url` points at; `content_type` is its media type.
+    `entry` is the name of the object that `target_url` points at, and `content_type` its media type.
+    `picture` and `sound` are FFmpeg's names of the codecs; None: the result has no such stream.
     """
 
     name: str
-    packaging: Packaging
     entry: str
     content_type: str
-    #: Whether a source that has only sound, or only a picture, makes a valid result.
-    sound_alone: bool
-    picture_alone: bool
-    #: FFmpeg's muxer and its options.
     muxer: str
     muxer_options: tuple[str, ...] = ()
+    packaging: Packaging = Packaging.FILE
+    picture: str | None = "h264"
+    sound: str | None = "aac"
+    #: Whether a source without a picture, or without sound, makes no sense.
+    needs_picture: bool = False
+    needs_sound: bool = False
 
+
+#: The index before the media, so that playback starts before the whole file is there.
+_FAST_START = ("-movflags", "+faststart")
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
         f.name: f
         for f in (
             Format(
-                name="m3u8",
-                packaging=Packaging.SEGMENTS,
-                entry="master.m3u8",
-                content_type="application/vnd.apple.mpegurl",
-                sound_alone=True,
-                picture_alone=True,
-                muxer="hls",
+                "m3u8", "master.m3u8", "application/vnd.apple.mpegurl", "hls", packaging=Packaging.SEGMENTS
+            ),
+            Format("mp4", "video.mp4", "video/mp4", "mp4", _FAST_START),
+            Format("mov", "video.mov", "video/quicktime", "mov", _FAST_START),
+            Format("mkv", "video.mkv", "video/matroska", "matroska", ("-cues_to_front", "1")),
+            Format("ts", "video.ts", "video/mp2t", "mpegts"),
+            Format(
+                "flv",
+                "video.flv",
+                "video/x-flv",
+                "flv",
+                ("-flvflags", "add_keyframe_index"),
+                needs_picture=True,
             ),
             Format(
-                name="mp4",
-                packaging=Packaging.FILE,
-                entry="video.mp4",
-                content_type="video/mp4",
-                sound_alone=True,
-                picture_alone=True,
-                muxer="mp4",
-                # The index before the media, so that playback starts before the whole file is there.
-                muxer_options=("-movflags", "+faststart"),
+                "webm",
+                "video.webm",
+                "video/webm",
+                "webm",
+                ("-cues_to_front", "1"),
+                picture="vp9",
+                sound="opus",
+                needs_picture=True,
+            ),
+            Format("mp3", "audio.mp3", "audio/mpeg", "mp3", picture=None, sound="mp3", needs_sound=True),
+            Format("m4a", "audio.m4a", "audio/mp4", "ipod", _FAST_START, picture=None, needs_sound=True),
+            Format("ogg", "audio.ogg", "audio/ogg", "ogg", picture=None, sound="opus", needs_sound=True),
+            Format(
+                "wav",
+                "audio.wav",
+                "audio/wav",
+                "wav",
+                # More than 4 GB do not fit into a plain one.
+                ("-rf64", "auto"),
+                picture=None,
+                sound="pcm_s16le",
+                needs_sound=True,
             ),
         )
     }

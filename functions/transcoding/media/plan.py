@@ -19,24 +19,29 @@ KEYFRAME_SECONDS = 2
 #: A segment's length, rounded, must not be over the target duration (RFC 8216, 4.3.3.1).
 _LONGEST_SEGMENT = SEGMENT_SECONDS + 0.499
 
-#: What every player of the last ten years decodes.
-_COPYABLE_PROFILES = frozenset({"Constrained Baseline", "Baseline", "Main", "High"})
+#: By codec: what every player of the last ten years decodes.
+_COPYABLE_PROFILES = {
+    "h264": frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
+    "vp9": frozenset({"Profile 0"}),
+}
 _HIGHEST_COPYABLE_LEVEL = 52
 _HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
+_LOSSLESS = frozenset({"pcm_s16le"})
 _TRIED = "copying it has failed"
 _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
 
 
 @dataclass(frozen=True, slots=True)
 class VideoPlan:
-    """What becomes of the picture. `obstacle` says why it is not copied; empty: it is.
+    """What becomes of the picture, in `codec`. `obstacle` says why it is not copied; empty: it is.
 
     `width` and `height` are the result's, in pixels, upright and square; `start` is when its first frame is
     due, in seconds of the result's timeline.
     """
 
     facts: VideoFacts
+    codec: str
     obstacle: str
     width: int
     height: int
@@ -51,9 +56,10 @@ class VideoPlan:
 
 @dataclass(frozen=True, slots=True)
 class AudioPlan:
-    """What becomes of the sound. `obstacle` as in `VideoPlan`; `bit_rate` in bits per second."""
+    """What becomes of the sound, in `codec`. `obstacle` as in `VideoPlan`; `bit_rate` in bits per second."""
 
     facts: AudioFacts
+    codec: str
     obstacle: str
     channels: int
     sample_rate: int
@@ -95,31 +101,32 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
     Without `may_copy` all is encoded: copying has been tried, and the source's packets did not bear it.
     Raises TaskFailedError where the format cannot hold what the source has.
     """
-    if source.video is None and not target.sound_alone:
+    if source.video is None and target.needs_picture:
         raise TaskFailedError(
             Failure.FORMAT_NEEDS_PICTURE, f"The source has no picture, and {target.name} needs one."
         )
-    if source.audio is None and not target.picture_alone:
+    if source.audio is None and target.needs_sound:
         raise TaskFailedError(
-            Failure.FORMAT_NEEDS_SOUND, f"The source has no sound, and {target.name} needs one."
+            Failure.FORMAT_NEEDS_SOUND, f"The source has no sound, and {target.name} needs some."
         )
     origin = min(stream.start for stream in (source.video, source.audio) if stream)
     segment_seconds = copyable_segment_seconds(source.keyframes or (), source.duration)
     video = audio = None
-    if source.video:
+    if source.video and target.picture:
         width, height = output_size(source.video, SHORT_SIDE[quality])
-        rung = rung_for(min(width, height))
-        obstacle = _picture_obstacle(source, source.video, width, height, rung) if may_copy else _TRIED
+        obstacle = _picture_obstacle(source, target, quality) if may_copy else _TRIED
         if not obstacle and target.packaging is Packaging.SEGMENTS:
             if source.keyframes is None:
                 obstacle = "the container does not tell where its keyframes are"
             elif segment_seconds is None:
                 obstacle = f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s"
-        video = VideoPlan(source.video, obstacle, width, height, rung, source.video.start - origin)
-    if source.audio:
+        rung = rung_for(min(width, height))
+        start = source.video.start - origin
+        video = VideoPlan(source.video, target.picture, obstacle, width, height, rung, start)
+    if source.audio and target.sound:
         rung = rung_for(min(video.width, video.height) if video else 1080)
-        obstacle = _sound_obstacle(source.audio, rung, origin) if may_copy else _TRIED
-        audio = _plan_sound(source.audio, rung, obstacle)
+        obstacle = _sound_obstacle(source.audio, target.sound, rung, origin) if may_copy else _TRIED
+        audio = _plan_sound(source.audio, target.sound, rung, obstacle)
     cut_at_keyframes = video is not None and video.copied and segment_seconds is not None
     return Plan(
         format=target,
@@ -132,10 +139,7 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
 
 def needs_keyframes(source: SourceFacts, target: Format, quality: int) -> bool:
     """Whether the plan hangs on where the source's keyframes are."""
-    if source.video is None or target.packaging is not Packaging.SEGMENTS:
-        return False
-    width, height = output_size(source.video, SHORT_SIDE[quality])
-    return not _picture_obstacle(source, source.video, width, height, rung_for(min(width, height)))
+    return target.packaging is Packaging.SEGMENTS and not _picture_obstacle(source, target, quality)
 
 
 def output_size(video: VideoFacts, short_side: int | None) -> tuple[int, int]:
@@ -179,11 +183,16 @@ def segment_starts(keyframes: tuple[float, ...], length: float) -> list[float]:
     return starts
 
 
-def _picture_obstacle(source: SourceFacts, video: VideoFacts, width: int, height: int, rung: Rung) -> str:
+def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
+    video = source.video
+    if video is None:
+        return "there is none"
+    width, height = output_size(video, SHORT_SIDE[quality])
+    rung = rung_for(min(width, height))
     bit_rate = _picture_bit_rate(source, video)
     obstacles = (
-        (video.codec != "h264", f"it is {video.codec}"),
-        (video.profile not in _COPYABLE_PROFILES, f"its profile is {video.profile}"),
+        (video.codec != target.picture, f"it is {video.codec}"),
+        (video.profile not in _COPYABLE_PROFILES.get(video.codec, ()), f"its profile is {video.profile}"),
         (video.pixel_format not in {"yuv420p", "yuvj420p"}, f"its pixels are {video.pixel_format}"),
         (video.full_range, "its colours are full range"),
         (video.transfer in _HDR_TRANSFERS, f"its transfer is {video.transfer}"),
@@ -206,11 +215,11 @@ def _picture_bit_rate(source: SourceFacts, video: VideoFacts) -> int | None:
     return int(source.size * 8 / source.duration) if source.duration else None
 
 
-def _sound_obstacle(audio: AudioFacts, rung: Rung, origin: float) -> str:
-    highest = _sound_bit_rate(audio, rung) * 1.1
+def _sound_obstacle(audio: AudioFacts, codec: str, rung: Rung, origin: float) -> str:
+    highest = float("inf") if codec in _LOSSLESS else _sound_bit_rate(audio, rung) * 1.1
     obstacles = (
-        (audio.codec != "aac", f"it is {audio.codec}"),
-        (audio.profile != "LC", f"its profile is {audio.profile}"),
+        (audio.codec != codec, f"it is {audio.codec}"),
+        (codec == "aac" and audio.profile != "LC", f"its profile is {audio.profile}"),
         (audio.channels not in {1, 2}, f"it has {audio.channels} channels"),
         (audio.sample_rate not in _COPYABLE_SAMPLE_RATES, f"its sample rate is {audio.sample_rate} Hz"),
         (audio.bit_rate is None, "its bit rate is not known"),
@@ -220,12 +229,14 @@ def _sound_obstacle(audio: AudioFacts, rung: Rung, origin: float) -> str:
     return next((reason for holds, reason in obstacles if holds), "")
 
 
-def _plan_sound(audio: AudioFacts, rung: Rung, obstacle: str) -> AudioPlan:
+def _plan_sound(audio: AudioFacts, codec: str, rung: Rung, obstacle: str) -> AudioPlan:
+    cd_family = codec != "opus" and audio.sample_rate in _RATES_OF_CD_FAMILY
     return AudioPlan(
         facts=audio,
+        codec=codec,
         obstacle=obstacle,
         channels=1 if audio.channels == 1 else 2,
-        sample_rate=44_100 if audio.sample_rate in _RATES_OF_CD_FAMILY else 48_000,
+        sample_rate=44_100 if cd_family else 48_000,
         bit_rate=_sound_bit_rate(audio, rung),
     )
 

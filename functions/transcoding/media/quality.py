@@ -14,14 +14,24 @@ ORIGINAL = 5
 class Rung:
     """What a picture whose shorter side is at most `short_side` pixels is encoded with.
 
-    `max_bit_rate` caps the picture over any `2 s` (VBV); `audio_bit_rate` is of stereo, half of it of mono.
-    Both in bits per second.
+    `crf` is x264's. `max_bit_rate` caps the picture over any 2 s (VBV); `audio_bit_rate` is of stereo, half
+    of it of mono. Both in bits per second.
     """
 
     short_side: int
     crf: int
     max_bit_rate: int
     audio_bit_rate: int
+
+    @property
+    def buffer(self) -> int:
+        """Size of the decoder's buffer (VBV) that `max_bit_rate` is kept over, in bits."""
+        return 2 * self.max_bit_rate
+
+    @property
+    def vp9_crf(self) -> int:
+        """Libvpx's CRF, on a scale of its own, for about the same quality."""
+        return self.crf + 10
 
 
 #: From small to large; the caps are near those of Apple's HLS authoring specification for H.264.

@@ -1,0 +1,88 @@
+"""Every format: its container, its codecs, and that it decodes clean."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.media.conftest import ffprobe
+from tests.media.test_transcode import H264, source
+from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.media.formats import FORMATS, Packaging
+
+FILES = [f for f in FORMATS.values() if f.packaging is Packaging.FILE]
+#: What ffprobe calls the containers.
+MP4_FAMILY = "mov,mp4,m4a,3gp,3g2,mj2"
+CONTAINERS = {
+    "mp4": MP4_FAMILY,
+    "mov": MP4_FAMILY,
+    "m4a": MP4_FAMILY,
+    "mkv": "matroska,webm",
+    "webm": "matroska,webm",
+    "ts": "mpegts",
+    "flv": "flv",
+    "mp3": "mp3",
+    "ogg": "ogg",
+    "wav": "wav",
+}
+#: Seconds. FLV counts the encoders' delay, and TS leaves out the last packet.
+SLACK = 0.1
+EVERY_FILE = pytest.mark.parametrize("target", FILES, ids=lambda f: f.name)
+
+
+@EVERY_FILE
+@pytest.mark.parametrize("quality", [1, 5])
+def test_a_format_has_its_container_and_codecs(clips, transcode, target, quality):
+    clip = source(clips, "formats.mp4", size="1280x720", seconds=4)
+    result = transcode(clip, target.name, quality)
+    report = ffprobe(result.entry)
+    assert report["format"]["format_name"] == CONTAINERS[target.name]
+    assert float(report["format"]["duration"]) == pytest.approx(4.0, abs=SLACK)
+    (stored,) = result.objects.values()
+    assert stored["ContentType"] == target.content_type
+    streams = result.streams()
+    codecs = {"video": target.picture, "audio": target.sound}
+    assert {kind: s["codec_name"] for kind, s in streams.items()} == {k: c for k, c in codecs.items() if c}
+    if target.picture:
+        assert int(streams["video"]["nb_read_frames"]) == 100
+        assert streams["video"]["height"] == (360 if quality == 1 else 720)
+    result.decode()
+
+
+@pytest.mark.parametrize("target", [f for f in FILES if f.picture == "h264"], ids=lambda f: f.name)
+def test_a_picture_that_fits_is_copied_into_every_container(clips, transcode, target):
+    clip = source(clips, "fits.mkv", options=f"{H264} -b:v 600k -maxrate 600k -bufsize 600k -g 50 -c:a flac")
+    result = transcode(clip, target.name, 5)
+    made, stored = (
+        [p["size"] for p in ffprobe(path, "-show_packets", "-select_streams", "v")["packets"]]
+        for path in (result.entry, clip)
+    )
+    assert len(made) == len(stored)
+    # Each container frames the same pictures with a few bytes of its own.
+    assert all(abs(int(a) - int(b)) < 100 for a, b in zip(made, stored, strict=True))
+    result.decode()
+
+
+@EVERY_FILE
+def test_a_source_without_sound(clips, transcode, target):
+    clip = source(clips, "mute.mp4", sound=False, seconds=1)
+    if target.needs_sound:
+        with pytest.raises(TaskFailedError) as failure:
+            transcode(clip, target.name, 1)
+        assert failure.value.code is Failure.FORMAT_NEEDS_SOUND
+    else:
+        assert set(transcode(clip, target.name, 1).streams()) == {"video"}
+
+
+@EVERY_FILE
+def test_a_source_without_a_picture(clips, transcode, target):
+    clip = clips("song.flac", "-f lavfi -i sine=f=440:r=44100:d=3 -ac 2 -c:a flac {0}")
+    if target.needs_picture:
+        with pytest.raises(TaskFailedError) as failure:
+            transcode(clip, target.name, 1)
+        assert failure.value.code is Failure.FORMAT_NEEDS_PICTURE
+    else:
+        result = transcode(clip, target.name, 5)
+        (audio,) = result.streams().values()
+        assert float(ffprobe(result.entry)["format"]["duration"]) == pytest.approx(3.0, abs=SLACK)
+        assert audio["channels"] == 2
+        result.decode()
