@@ -168,11 +168,14 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """Make a clip once: its name, and FFmpeg's arguments with `{0}` for its path."""
     folder = tmp_path_factory.mktemp("clips")
+    made: dict[tuple[str, str], Path] = {}
 
     def make(name: str, arguments: str) -> Path:
-        path = folder / name
-        if not path.exists():
-            ffmpeg(arguments, path)
-        return path
+        if (name, arguments) not in made:
+            place = folder / str(len(made))
+            place.mkdir()
+            made[name, arguments] = place / name
+            ffmpeg(arguments, place / name)
+        return made[name, arguments]
 
     return make

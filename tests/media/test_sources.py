@@ -134,6 +134,29 @@ def test_sound_that_starts_late_and_ends_early_stays_where_it_was(clips, transco
     assert float(streams["audio"]["duration"]) == pytest.approx(4.0, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "pixels", "colour"),
+    [
+        ("untagged-hd.mkv", "1280x720", "yuv420p", "bt709"),
+        ("untagged-sd.mkv", "640x480", "yuv420p", "smpte170m"),
+        ("rgb.mkv", "1280x720", "gbrp", "bt709"),
+    ],
+)
+def test_colours_are_told_and_stay(clips, transcode, name, size, pixels, colour):
+    matrix = f"scale=out_color_matrix={colour}," if pixels == "yuv420p" else ""
+    clip = clips(
+        name,
+        f"-f lavfi -i color=0xE04020:s={size}:d=1 -vf {matrix}format={pixels},"
+        "setparams=colorspace=unknown:color_primaries=unknown:color_trc=unknown -c:v ffv1 {0}",
+    )
+    result = transcode(clip, "mp4", 5)
+    video = result.streams()["video"]
+    assert (video["color_space"], video["color_primaries"], video["color_transfer"]) == (colour,) * 3
+    assert video["color_range"] == "tv"
+    shown = result.pixel(0.5, 100, 100)
+    assert all(abs(a - b) <= 6 for a, b in zip(shown, (0xE0, 0x40, 0x20), strict=True)), shown
+
+
 def test_a_codec_that_ffmpeg_cannot_decode_is_told(clips, transcode):
     clip = clips(
         "av1.mp4", f"{PICTURE.format(size=SIZE, rate=25, seconds=1)} -c:v libsvtav1 -preset 12 {{0}}"

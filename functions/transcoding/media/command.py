@@ -13,6 +13,9 @@ from transcoding.media.tools import Tools, input_options
 VIDEO, AUDIO = "video", "audio"
 PLAYLIST, INIT_SEGMENT, SEGMENT_PATTERN = "index.m3u8", "init.mp4", "%05d.m4s"
 
+#: Pictures up to this many lines are in the colours of ITU-R BT.601 where they do not tell.
+_STANDARD_DEFINITION = 576
+
 #: What FFmpeg says when it leaves out a packet that could not be taken apart.
 UNCOPYABLE = "Error applying bitstream filters"
 
@@ -57,7 +60,14 @@ def _filters(video: VideoPlan) -> list[str]:
     if video.facts.interlaced:
         filters.append("bwdif=mode=send_frame:deint=interlaced")
     # FFmpeg has turned the picture upright before its filters see it.
-    filters.append(f"scale={video.width}:{video.height}:flags=bicubic:out_range=tv")
+    scale = f"scale={video.width}:{video.height}:flags=bicubic:out_range=tv"
+    if video.facts.matrix:
+        filters.append(scale)
+    else:
+        # Players guess what is not told, each in its own way: so it is told, as it is most likely meant.
+        colour = "bt709" if min(video.facts.width, video.facts.height) > _STANDARD_DEFINITION else "smpte170m"
+        filters.append(f"{scale}:in_color_matrix={colour}:out_color_matrix={colour}")
+        filters.append(f"setparams=colorspace={colour}:color_primaries={colour}:color_trc={colour}")
     return [*filters, "setsar=1", "format=yuv420p"]
 
 

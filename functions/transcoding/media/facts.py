@@ -29,6 +29,8 @@ class VideoFacts:
     constant_frame_rate: bool = True
     interlaced: bool = False
     full_range: bool = False
+    #: FFmpeg's names of the matrix from RGB and of the transfer curve; empty where the source does not tell.
+    matrix: str = ""
     transfer: str = ""
     start: float = 0.0
     duration: float | None = None

@@ -163,7 +163,8 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         constant_frame_rate=bool(real and average and abs(real / average - 1) < Fraction(1, 1000)),
         interlaced=stream.get("field_order", "unknown") not in {"progressive", "unknown"},
         full_range=stream.get("color_range") == "pc" or str(stream.get("pix_fmt", "")).startswith("yuvj"),
-        transfer=str(stream.get("color_transfer", "")),
+        matrix=_colour(stream.get("color_space")),
+        transfer=_colour(stream.get("color_transfer")),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_seconds(stream.get("duration")),
         bit_rate=_whole(stream.get("bit_rate")),
@@ -212,6 +213,11 @@ def _pixel_aspect(stream: Mapping[str, Any]) -> Fraction:
     ratio = _fraction(str(stream.get("sample_aspect_ratio", "1:1")).replace(":", "/"))
     # Outside of this the ratio is a writer's mistake, not a shape that a camera or a disc has.
     return ratio if ratio and Fraction(1, 8) <= ratio <= 8 else Fraction(1)
+
+
+def _colour(name: object) -> str:
+    # RGB has no matrix: what it becomes is chosen here.
+    return str(name) if name not in {None, "unknown", "reserved", "gbr"} else ""
 
 
 def _fraction(value: object) -> Fraction | None:
