@@ -13,8 +13,9 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from tests.media.conftest import SHARED_MEDIA, ffmpeg, ffprobe
+from tests.media.conftest import SHARED_MEDIA, TOOLS, ffmpeg, ffprobe
 from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.media.probe import probe
 
 PICTURE = "-f lavfi -i testsrc2=s={size}:r={rate}:d={seconds}"
 SOUND = "-f lavfi -i sine=f=440:r=48000:d={seconds}"
@@ -326,6 +327,21 @@ def test_a_source_on_the_web_is_copied_in_and_transcoded(clips, transcode, web, 
     assert seen == sorted(seen)
     copies = s3.list_objects_v2(Bucket="output", Prefix="work/")["Contents"]
     assert clip.stat().st_size in {item["Size"] for item in copies}
+
+
+def test_the_storage_is_read_over_tls_only_from_whom_is_trusted(clips, server_tls, tmp_path, monkeypatch):
+    context, trusted = server_tls
+    clip = source(clips, "types.mp4")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(clip.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://localhost:{server.server_port}/{clip.name}"
+        with pytest.raises(OSError, match="certificate is not"):
+            probe(TOOLS, url, 1)
+        monkeypatch.setattr("transcoding.media.tools.CA_FILE", trusted)
+        assert probe(TOOLS, url, 1).duration == pytest.approx(7.0, abs=0.1)
+        server.shutdown()
 
 
 def test_a_source_that_is_missing_on_the_web(clips, transcode, web):

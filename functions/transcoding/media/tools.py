@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from transcoding.domain.errors import Failure, TaskFailedError
@@ -45,6 +46,9 @@ DEMUXERS = (
 )
 _PROTOCOLS = {"http": "http,tcp", "https": "https,tls,tcp"}
 
+#: Whom FFmpeg trusts, as the clients of AWS do: it has no certificates of its own.
+CA_FILE = resources.files("botocore") / "cacert.pem"
+
 #: How long a read may wait for the network, seconds.
 NETWORK_TIMEOUT = 30
 
@@ -71,6 +75,8 @@ def input_options(url: str) -> list[str]:
         # A dropped connection is taken up again where it broke, instead of ending the source there.
         options += ["-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_on_http_error", "5xx"]
         options += ["-reconnect_delay_max", "8"]
+    if scheme == "https":
+        options += ["-tls_verify", "1", "-ca_file", str(CA_FILE)]
     return options
 
 
@@ -96,7 +102,7 @@ def diagnose(stderr: str, *, opening: bool = False) -> Exception:
 
 _PASSING = re.compile(
     "Connection timed out|Connection refused|Connection reset|Operation timed out|Server returned 5XX|"
-    "Input/output error|No space left on device|Cannot allocate memory",
+    "Input/output error|I/O error|The certificate is not|No space left on device|Cannot allocate memory",
     re.IGNORECASE,
 )
 
