@@ -110,6 +110,14 @@ def test_a_source_that_cannot_be_transcoded_fails_the_task_at_once(run, table, t
     assert aws.keys() == []
 
 
+def test_an_attempt_that_does_not_end_in_time_fails_the_task(table, task, transcoder, aws):
+    transcoder.then = lambda task, report: report(0.5)
+    job = Job(table, OutputStore(BUCKET), transcoder, base_url="https://cdn.example.com", lease=LEASE)
+    assert job.run(task.id, "worker", time.monotonic() + 1) is Outcome.FAILED
+    assert read(table, task).error_code == Failure.TIMED_OUT
+    assert aws.keys() == []
+
+
 def test_what_may_pass_is_tried_three_times_and_then_fails(run, table, task, transcoder, aws):
     transcoder.then = fail(OSError("the disk is on fire"))
     for attempt in (1, 2):

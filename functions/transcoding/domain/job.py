@@ -81,9 +81,18 @@ class Job:
             return Outcome.LOST
 
     def _attempt(self, task: Task, heartbeat: Heartbeat, deadline: float) -> Outcome:
+        def report(progress: float) -> None:
+            heartbeat.report(progress)
+            if time.monotonic() > deadline:
+                raise TaskFailedError(
+                    Failure.TIMED_OUT,
+                    "The source takes longer to transcode than a worker has time. "
+                    "Ask for a lower quality, or send it in parts.",
+                )
+
         try:
             with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
-                key = self._transcoder.run(task, Path(folder), heartbeat.report, deadline)
+                key = self._transcoder.run(task, Path(folder), report, deadline)
             self._outputs.remove_all_but(task.id, task.attempt)
         except LeaseLostError:
             raise

@@ -67,9 +67,9 @@ class Transcoder:
     def run(self, task: Task, folder: Path, report: Report, deadline: float) -> str:
         """Make the task's result and return the key that `target_url` is to point at.
 
-        `folder` is an empty one for temporary files, `deadline` when the work must end, in seconds of
-        `time.monotonic()`. Raises TaskFailedError where no attempt can succeed, whatever `report` raises, and
-        other errors where another attempt may help.
+        `folder` is an empty one for temporary files, `deadline` when an http(s) source must have been read, in
+        seconds of `time.monotonic()`. Raises TaskFailedError where no attempt can succeed, whatever `report`
+        raises, and other errors where another attempt may help.
         """
         located = self._locate(task, report, deadline)
         target = FORMATS[task.format]
@@ -90,7 +90,7 @@ class Transcoder:
                     + (_ENCODED - located.begun) * _share(_reached(work, encoder), work.duration)
                 )
 
-            encoder = _encode(encoding, progress, deadline)
+            encoder = _encode(encoding, progress)
             _check_encoder(work, encoder)
             _check_result(work, encoder, publication.duration())
             publication.finish(lambda share: report(_ENCODED + (1 - _ENCODED) * share))
@@ -128,7 +128,7 @@ class Transcoder:
                 raise
 
 
-def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None], deadline: float) -> Encoder:
+def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None]) -> Encoder:
     """Run FFmpeg to its end, looking at its progress all the time. Raises as `Transcoder.run`."""
     with Encoder(encoding) as encoder:
         # What is behind the question mark of a presigned URL lets its reader in.
@@ -139,12 +139,6 @@ def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None], deadli
             now = time.monotonic()
             if (encoder.position, encoder.frames) != reached:
                 reached, moved_at = (encoder.position, encoder.frames), now
-            if now > deadline:
-                raise TaskFailedError(
-                    Failure.TIMED_OUT,
-                    "The source takes longer to transcode than a worker has time. "
-                    "Ask for a lower quality, or send it in parts.",
-                )
             if now > moved_at + _STALL:
                 raise TaskFailedError(
                     Failure.TIMED_OUT,

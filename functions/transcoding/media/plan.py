@@ -28,7 +28,7 @@ _HIGHEST_COPYABLE_LEVEL = 52
 _HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
 _LOSSLESS = frozenset({"pcm_s16le"})
-_TRIED = "copying it has failed"
+_TRIED = "an attempt that copied has failed"
 _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
 
 
@@ -98,7 +98,7 @@ class Plan:
 def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = True) -> Plan:
     """Return what to make of `source` in the format and the quality (1 to 5) asked for.
 
-    Without `may_copy` all is encoded: copying has been tried, and the source's packets did not bear it.
+    Without `may_copy` all is encoded: copying has been tried, and may be why an attempt has failed.
     Raises TaskFailedError where the format cannot hold what the source has.
     """
     if source.video is None and target.needs_picture:

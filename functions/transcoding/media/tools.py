@@ -70,6 +70,8 @@ def input_options(url: str) -> list[str]:
     """Return the options that go before an input: the demuxers and protocols it is held to."""
     scheme = url.partition("://")[0] if "://" in url else "file"
     options = ["-format_whitelist", ",".join(DEMUXERS), "-protocol_whitelist", _PROTOCOLS.get(scheme, "file")]
+    # In a transport stream, sound may begin long after the picture.
+    options += ["-probesize", "50M", "-analyzeduration", "20M"]
     if scheme in _PROTOCOLS:
         options += ["-rw_timeout", str(NETWORK_TIMEOUT * 1_000_000)]
         # A dropped connection is taken up again where it broke, instead of ending the source there.
