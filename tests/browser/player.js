@@ -15,7 +15,18 @@ const attach = {
     hls.loadSource(url);
     hls.attachMedia(video);
   },
+  mpd(url, giveUp) {
+    const player = dashjs.MediaPlayer().create();
+    player.on(dashjs.MediaPlayer.events.ERROR, ({ error }) => {
+      errors.push(`dash.js: ${error.message ?? error} (code ${error.code})`);
+      giveUp();
+    });
+    player.initialize(video, url, false);
+  },
   mp4(url) {
+    video.src = url;
+  },
+  webm(url) {
     video.src = url;
   },
 };

@@ -1,4 +1,4 @@
-"""Plays what the service has made in Chromium, as a viewer's page would: from another origin, with hls.js."""
+"""Plays what the service has made in Chromium, as a viewer's page would: from another origin, with a player."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Player:
     """
 
     def __enter__(self) -> Self:
-        for needed in (CHROMIUM, PAGES / "node_modules" / "hls.js"):
+        for needed in (CHROMIUM, PAGES / "node_modules" / "hls.js", PAGES / "node_modules" / "dashjs"):
             if not needed.exists():
                 pytest.skip(f"playback in Chromium: {needed} is missing")
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietFiles, directory=str(PAGES)))

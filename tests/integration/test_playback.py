@@ -63,6 +63,8 @@ class Case:
         pytest.param(Case("both", "mp4", 1, (640, 360)), id="mp4-360p"),
         pytest.param(Case("picture", "m3u8", 1, (640, 360)), id="hls-without-sound"),
         pytest.param(Case("sound", "m3u8", 5, (0, 0)), id="hls-without-picture"),
+        pytest.param(Case("both", "mpd", 1, (640, 360)), id="dash-360p"),
+        pytest.param(Case("both", "webm", 1, (640, 360)), id="webm-360p"),
     ],
 )
 def test_a_result_plays_from_start_to_end(

@@ -28,9 +28,13 @@ segments = st.lists(
 )
 
 
+def rendition(made):
+    return Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", tuple(made))
+
+
 @given(segments)
 def test_a_media_playlist_reads_back_as_it_was(made):
-    parsed = m3u8.loads(media_playlist(made, "init.mp4"))
+    parsed = m3u8.loads(media_playlist(rendition(made)))
     assert parsed.is_endlist
     assert parsed.playlist_type == "vod"
     assert parsed.is_independent_segments
@@ -42,21 +46,21 @@ def test_a_media_playlist_reads_back_as_it_was(made):
 
 @given(segments)
 def test_what_was_written_is_what_is_found_finished(made):
-    found = finished_segments(media_playlist(made, "init.mp4"))
+    found = finished_segments(media_playlist(rendition(made)))
     assert [name for name, _ in found] == [s.name for s in made]
 
 
 @given(segments)
 def test_no_full_segment_is_over_the_declared_bandwidth(made):
-    rendition = Rendition("video/index.m3u8", "avc1.64001f", tuple(made))
+    made_of = rendition(made)
     full = [s for s in made if s.duration >= target_duration(made) / 2]
-    assert all(s.size * 8 / s.duration <= rendition.peak_bit_rate for s in full)
-    assert rendition.average_bit_rate >= sum(s.size for s in made) * 8 / rendition.duration
+    assert all(s.size * 8 / s.duration <= made_of.peak_bit_rate for s in full)
+    assert made_of.average_bit_rate >= sum(s.size for s in made) * 8 / made_of.duration
 
 
 def test_a_master_playlist_tells_all_that_a_player_chooses_by():
-    video = Rendition("video/index.m3u8", "avc1.64001f", (Segment("0.m4s", 6.0, 600_000),))
-    audio = Rendition("audio/index.m3u8", "mp4a.40.2", (Segment("0.m4s", 6.0, 96_000),))
+    video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", (Segment("0.m4s", 6.0, 600_000),))
+    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", (Segment("0.m4s", 6.0, 96_000),))
     text = master_playlist(video, Picture(1280, 720, Fraction(30_000, 1001)), audio, 2)
     parsed = m3u8.loads(text)
     (variant,) = parsed.playlists
@@ -72,7 +76,7 @@ def test_a_master_playlist_tells_all_that_a_player_chooses_by():
 
 
 def test_sound_alone_is_the_variant():
-    audio = Rendition("audio/index.m3u8", "mp4a.40.2", (Segment("0.m4s", 6.0, 96_000),))
+    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", (Segment("0.m4s", 6.0, 96_000),))
     parsed = m3u8.loads(master_playlist(None, None, audio, 1))
     assert parsed.playlists[0].uri == "audio/index.m3u8"
     assert parsed.playlists[0].stream_info.resolution is None

@@ -12,7 +12,7 @@ from s3transfer.futures import TransferFuture
 
 from transcoding.data.media_store import MediaStore
 from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media import command, hls
+from transcoding.media import command, dash, hls
 from transcoding.media.formats import Packaging
 from transcoding.media.plan import Plan
 from transcoding.media.probe import probe
@@ -92,7 +92,7 @@ class _Uploads:
 
 
 class _Segments:
-    """HLS: a folder of fMP4 segments and a playlist for each of picture and sound, and a master playlist."""
+    """A folder of fMP4 segments and a playlist for each of picture and sound, and what names them all."""
 
     def __init__(self, media: MediaStore, plan: Plan, folder: Path, prefix: str, uploads: _Uploads) -> None:
         self._media = media
@@ -133,20 +133,23 @@ class _Segments:
                 )
             init = self._folder / stream / command.INIT_SEGMENT
             uri = f"{stream}/{command.PLAYLIST}"
-            renditions[stream] = hls.Rendition(uri, hls.codec_string(init.read_bytes()), tuple(segments))
+            codec = hls.codec_string(init.read_bytes())
+            renditions[stream] = hls.Rendition(uri, command.INIT_SEGMENT, codec, tuple(segments))
             self._upload(init, stream)
-            playlist = hls.media_playlist(segments, command.INIT_SEGMENT)
-            self._media.put(playlist, f"{self._prefix}{uri}", self._plan.format.content_type)
+            self._media.put(hls.media_playlist(renditions[stream]), self._prefix + uri, hls.CONTENT_TYPE)
         report(0.5)
         self._uploads.settle(wait=True)
-        video, audio = self._plan.video, self._plan.audio
-        master = hls.master_playlist(
-            renditions.get(command.VIDEO),
-            hls.Picture(video.width, video.height, video.facts.frame_rate) if video else None,
-            renditions.get(command.AUDIO),
-            audio.channels if audio else 0,
-        )
-        self._media.put(master, self._prefix + self._plan.format.entry, self._plan.format.content_type)
+        plan = self._plan
+        video, audio = renditions.get(command.VIDEO), renditions.get(command.AUDIO)
+        picture = None
+        if plan.video:
+            picture = hls.Picture(plan.video.width, plan.video.height, plan.video.facts.frame_rate)
+        channels = plan.audio.channels if plan.audio else 0
+        master = hls.master_playlist(video, picture, audio, channels)
+        self._media.put(master, f"{self._prefix}{command.MASTER}", hls.CONTENT_TYPE)
+        if plan.format.muxer == "dash":
+            manifest = dash.manifest(video, picture, audio, channels, command.SEGMENT_PATTERN)
+            self._media.put(manifest, self._prefix + plan.format.entry, plan.format.content_type)
 
     def _upload(self, path: Path, stream: str) -> None:
         self._uploads.add(path, f"{self._prefix}{stream}/{path.name}", f"{stream}/mp4")

@@ -67,9 +67,9 @@ class Transcoder:
     def run(self, task: Task, folder: Path, report: Report, deadline: float) -> str:
         """Make the task's result and return the key that `target_url` is to point at.
 
-        `folder` is an empty one for temporary files, `deadline` when an http(s) source must have been read, in
-        seconds of `time.monotonic()`. Raises TaskFailedError where no attempt can succeed, whatever `report`
-        raises, and other errors where another attempt may help.
+        `folder` is an empty one for temporary files, `deadline` when an http(s) source must have been read,
+        in seconds of `time.monotonic()`. Raises TaskFailedError where no attempt can succeed, whatever
+        `report` raises, and other errors where another attempt may help.
         """
         located = self._locate(task, report, deadline)
         target = FORMATS[task.format]

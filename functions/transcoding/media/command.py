@@ -11,7 +11,7 @@ from transcoding.media.tools import Tools, input_options
 
 #: The folders of a segmented result's renditions, and the names inside them.
 VIDEO, AUDIO = "video", "audio"
-PLAYLIST, INIT_SEGMENT, SEGMENT_PATTERN = "index.m3u8", "init.mp4", "%05d.m4s"
+MASTER, PLAYLIST, INIT_SEGMENT, SEGMENT_PATTERN = "master.m3u8", "index.m3u8", "init.mp4", "%05d.m4s"
 
 #: Pictures up to this many lines are in the colours of ITU-R BT.601 where they do not tell.
 _STANDARD_DEFINITION = 576

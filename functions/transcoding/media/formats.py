@@ -48,6 +48,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format(
                 "m3u8", "master.m3u8", "application/vnd.apple.mpegurl", "hls", packaging=Packaging.SEGMENTS
             ),
+            # With HLS playlists over the same segments.
+            Format("mpd", "manifest.mpd", "application/dash+xml", "dash", packaging=Packaging.SEGMENTS),
             Format("mp4", "video.mp4", "video/mp4", "mp4", _FAST_START),
             Format("mov", "video.mov", "video/quicktime", "mov", _FAST_START),
             Format("mkv", "video.mkv", "video/matroska", "matroska", ("-cues_to_front", "1")),

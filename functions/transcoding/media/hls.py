@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+#: The media type of playlists (RFC 8216, 4).
+CONTENT_TYPE = "application/vnd.apple.mpegurl"
+
 _SEGMENT = re.compile(r"^#EXTINF:([0-9.]+),.*\n(?!#)(\S+)$", re.MULTILINE)
 
 
@@ -22,9 +25,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """The segments of one stream; `uri` of its playlist is relative to the master playlist's."""
+    """The segments of one stream; `uri` of its playlist is relative to the master playlist's.
+
+    The init segment and the segments are named relative to that.
+    """
 
     uri: str
+    init_segment: str
     codec: str
     segments: tuple[Segment, ...]
 
@@ -69,18 +76,18 @@ def target_duration(segments: Sequence[Segment]) -> int:
     return max((math.floor(s.duration + 0.5) for s in segments), default=0) or 1
 
 
-def media_playlist(segments: Sequence[Segment], init_segment: str) -> str:
+def media_playlist(rendition: Rendition) -> str:
     """Render the playlist of one rendition of fMP4 segments that all start with a keyframe."""
     lines = [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
-        f"#EXT-X-TARGETDURATION:{target_duration(segments)}",
+        f"#EXT-X-TARGETDURATION:{target_duration(rendition.segments)}",
         "#EXT-X-MEDIA-SEQUENCE:0",
         "#EXT-X-PLAYLIST-TYPE:VOD",
         "#EXT-X-INDEPENDENT-SEGMENTS",
-        f'#EXT-X-MAP:URI="{init_segment}"',
+        f'#EXT-X-MAP:URI="{rendition.init_segment}"',
     ]
-    for segment in segments:
+    for segment in rendition.segments:
         lines += [f"#EXTINF:{segment.duration:.6f},", segment.name]
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
