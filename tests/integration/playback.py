@@ -1,4 +1,4 @@
-"""Plays what the service has made in Chromium, as a viewer's page would: from another origin, with a player."""
+"""Plays what the service has made in Chromium, as a viewer's page would: from another origin."""
 
 from __future__ import annotations
 
