@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.media.conftest import ffprobe
+from tests.media.conftest import ffmpeg, ffprobe
 from transcoding.domain.errors import Failure, TaskFailedError
 
 SIZE = "320x180"
@@ -132,6 +132,25 @@ def test_sound_that_starts_late_and_ends_early_stays_where_it_was(clips, transco
     streams = transcode(clip, "mp4", 5).streams()
     assert int(streams["video"]["nb_read_frames"]) == 150
     assert float(streams["audio"]["duration"]) == pytest.approx(4.0, abs=0.05)
+
+
+def test_the_sound_alone_of_a_source_whose_picture_lasts_longer(clips, transcode):
+    clip = clips(
+        "short-sound.mkv",
+        "-f lavfi -i testsrc2=s=320x180:r=25:d=6 -f lavfi -i sine=f=440:d=2 " + H264 + " -c:a flac {0}",
+    )
+    result = transcode(clip, "mp3", 5)
+    assert float(ffprobe(result.entry)["format"]["duration"]) == pytest.approx(2.0, abs=0.06)
+
+
+def test_subtitles_that_last_longer_do_no_harm(clips, transcode):
+    subtitles = clips("late.srt", "-f lavfi -i sine=d=1 -c:a pcm_s16le -f wav {0}")
+    subtitles.write_text("1\n00:00:00,000 --> 00:00:30,000\nHello\n")
+    clip = clips(CLIPS[0].name, CLIPS[0].arguments)
+    both = subtitles.with_name("subtitled.mkv")
+    ffmpeg("-i {0} -i {1} -map 0 -map 1 -c copy {2}", clip, subtitles, both)
+    assert float(ffprobe(both)["format"]["duration"]) > 20
+    assert int(retried(transcode, both, "mp4").streams()["video"]["nb_read_frames"]) == 50
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,30 @@ def test_keyframes_are_looked_up_only_where_the_plan_hangs_on_them():
     assert not needs_keyframes(replace(SOURCE, video=None), HLS, 5)
 
 
+@pytest.mark.parametrize(
+    ("video", "audio", "container", "target", "duration"),
+    [
+        (60.0, 59.9, 60.0, "mp4", 60.0),
+        # Subtitles that last longer than what they belong to.
+        (60.0, 59.9, 90.0, "mp4", 60.0),
+        # An edit list that shows only a part.
+        (60.0, 60.0, 10.0, "mp4", 10.0),
+        (60.0, 30.0, 60.0, "mp3", 30.0),
+        (None, 30.0, 60.0, "mp4", 60.0),
+        (60.0, 60.0, None, "mp4", 60.0),
+        (None, None, None, "mp4", None),
+    ],
+)
+def test_a_result_is_as_long_as_the_streams_that_it_has(video, audio, container, target, duration):
+    source = replace(
+        SOURCE,
+        duration=container,
+        video=replace(VIDEO, duration=video),
+        audio=replace(AUDIO, duration=audio),
+    )
+    assert plan(source, FORMATS[target], 5).duration == duration
+
+
 def test_the_first_frame_is_due_when_the_source_shows_it():
     made = plan(replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0)), MP4, 1)
     assert made.video.start == pytest.approx(0.5)

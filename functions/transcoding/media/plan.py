@@ -73,7 +73,10 @@ class AudioPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to make of a source. `duration` and `segment_seconds` in seconds."""
+    """What to make of a source; times in seconds.
+
+    `duration` is how long the result will be, None where the source does not tell.
+    """
 
     format: Format
     duration: float | None
@@ -130,7 +133,7 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
     cut_at_keyframes = video is not None and video.copied and segment_seconds is not None
     return Plan(
         format=target,
-        duration=source.duration,
+        duration=_duration(source, video, audio),
         video=video,
         audio=audio,
         segment_seconds=segment_seconds if cut_at_keyframes and segment_seconds else SEGMENT_SECONDS,
@@ -181,6 +184,15 @@ def segment_starts(keyframes: tuple[float, ...], length: float) -> list[float]:
             starts.append(time)
             due += length
     return starts
+
+
+def _duration(source: SourceFacts, video: VideoPlan | None, audio: AudioPlan | None) -> float | None:
+    # The container counts streams that are left out, and a stream counts what an edit list leaves out.
+    streams = [stream.facts.duration for stream in (video, audio) if stream]
+    known = [duration for duration in streams if duration]
+    if len(known) < len(streams):
+        return source.duration
+    return min(max(known), source.duration or max(known))
 
 
 def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:

@@ -166,7 +166,7 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         matrix=_colour(stream.get("color_space")),
         transfer=_colour(stream.get("color_transfer")),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
-        duration=_seconds(stream.get("duration")),
+        duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
         reordered=int(stream.get("has_b_frames") or 0) > 0,
     )
@@ -181,7 +181,7 @@ def _audio(stream: Mapping[str, Any]) -> AudioFacts:
         channels=int(stream.get("channels") or 0),
         sample_rate=int(stream.get("sample_rate") or 0),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
-        duration=_seconds(stream.get("duration")),
+        duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
     )
 
@@ -225,6 +225,15 @@ def _fraction(value: object) -> Fraction | None:
         return Fraction(str(value)) or None
     except (ValueError, ZeroDivisionError):
         return None
+
+
+def _stream_duration(stream: Mapping[str, Any]) -> float | None:
+    # Matroska has it in a tag, as hours, minutes and seconds: "00:01:02.300000000".
+    tag = str(stream.get("tags", {}).get("DURATION", "")).split(":")
+    if len(tag) == 3:
+        parts = [_seconds(part, at_least=None) or 0.0 for part in tag]
+        return parts[0] * 3600 + parts[1] * 60 + parts[2] or None
+    return _seconds(stream.get("duration"))
 
 
 def _seconds(value: object, at_least: float | None = 0.0) -> float | None:
