@@ -190,7 +190,8 @@ def test_odd_sizes_become_even(clips, transcode):
 
 
 @FORMATS
-def test_sound_and_picture_stay_together(clips, transcode, format, tmp_path):
+@pytest.mark.parametrize("late", ["", "picture", "sound"])
+def test_sound_and_picture_stay_together(clips, transcode, format, late, tmp_path):
     # A flash and a beep at every second: the first loud sample and the first bright frame must coincide.
     clip = clips(
         "beeps.mov",
@@ -199,9 +200,15 @@ def test_sound_and_picture_stay_together(clips, transcode, format, tmp_path):
         "-f lavfi -i aevalsrc='sin(880*2*PI*t)*lt(mod(t\\,1)\\,0.2)*gte(t\\,1)':s=48000:d=9 "
         "-c:v libx264 -preset ultrafast -g 250 -bf 3 -pix_fmt yuv420p -c:a pcm_s16le {0}",
     )
+    if late:
+        cut = {"picture": f"-vf trim=start=0.52 {H264} -c:a copy", "sound": "-c:v copy -af atrim=start=0.52"}
+        clip, whole = clip.with_name(f"late-{late}.mkv"), clip
+        ffmpeg(f"-i {{0}} {cut[late]} {{1}}", whole, clip)
     result = transcode(clip, format, 1)
     grey, pcm = tmp_path / "grey", tmp_path / "pcm"
-    ffmpeg("-i {0} -map 0:v -vf scale=2:2 -pix_fmt gray -f rawvideo {1}", result.entry, grey)
+    ffmpeg(
+        "-i {0} -map 0:v -vf fps=25:start_time=0,scale=2:2 -pix_fmt gray -f rawvideo {1}", result.entry, grey
+    )
     ffmpeg(
         "-i {0} -map 0:a -af aresample=async=1:first_pts=0 -ac 1 -ar 48000 -f s16le {1}", result.entry, pcm
     )
@@ -211,6 +218,9 @@ def test_sound_and_picture_stay_together(clips, transcode, format, tmp_path):
     onsets = [n / 100 for n, (a, b) in enumerate(pairwise(loud), 1) if b and not a]
     assert len(bright) == len(onsets) == 8
     assert all(abs(frame / 25 - onset) <= 0.04 for frame, onset in zip(bright, onsets, strict=True))
+    if format == "m3u8":
+        segments = m3u8.load(str(result.folder / "video/index.m3u8")).segments
+        assert [s.duration for s in segments] == pytest.approx([6.0, 3.0], abs=0.05)
 
 
 def test_variable_frame_rate_keeps_every_frame_and_its_time(clips, transcode):

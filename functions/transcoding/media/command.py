@@ -68,6 +68,8 @@ def _filters(video: VideoPlan) -> list[str]:
         colour = "bt709" if min(video.facts.width, video.facts.height) > _STANDARD_DEFINITION else "smpte170m"
         filters.append(f"{scale}:in_color_matrix={colour}:out_color_matrix={colour}")
         filters.append(f"setparams=colorspace={colour}:color_primaries={colour}:color_trc={colour}")
+    if video.held:
+        filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
     return [*filters, "setsar=1", "format=yuv420p"]
 
 

@@ -27,6 +27,8 @@ _COPYABLE_PROFILES = {
 _HIGHEST_COPYABLE_LEVEL = 52
 _HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
+#: Seconds between the starts of picture and sound: that are none, and that can be seen and heard.
+_IN_STEP, _OUT_OF_STEP = 0.001, 0.02
 _LOSSLESS = frozenset({"pcm_s16le"})
 _TRIED = "an attempt that copied has failed"
 _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
@@ -37,7 +39,7 @@ class VideoPlan:
     """What becomes of the picture, in `codec`. `obstacle` says why it is not copied; empty: it is.
 
     `width` and `height` are the result's, in pixels, upright and square; `start` is when its first frame is
-    due, in seconds of the result's timeline.
+    shown, in seconds of the result's timeline, `held` whether that is sooner than in the source.
     """
 
     facts: VideoFacts
@@ -46,7 +48,8 @@ class VideoPlan:
     width: int
     height: int
     rung: Rung
-    start: float
+    start: float = 0.0
+    held: bool = False
 
     @property
     def copied(self) -> bool:
@@ -118,14 +121,19 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
     if source.video and target.picture:
         width, height = output_size(source.video, SHORT_SIDE[quality])
         obstacle = _picture_obstacle(source, target, quality) if may_copy else _TRIED
+        start = source.video.start - origin
+        # In segments, a late start would need an edit list that not every player goes by.
+        held = target.packaging is Packaging.SEGMENTS and start > _IN_STEP
         if not obstacle and target.packaging is Packaging.SEGMENTS:
-            if source.keyframes is None:
+            if start > _OUT_OF_STEP:
+                obstacle = "it starts later than the sound"
+            elif source.keyframes is None:
                 obstacle = "the container does not tell where its keyframes are"
             elif segment_seconds is None:
                 obstacle = f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s"
         rung = rung_for(min(width, height))
-        start = source.video.start - origin
-        video = VideoPlan(source.video, target.picture, obstacle, width, height, rung, start)
+        start = 0.0 if held else start
+        video = VideoPlan(source.video, target.picture, obstacle, width, height, rung, start, held)
     if source.audio and target.sound:
         rung = rung_for(min(video.width, video.height) if video else 1080)
         obstacle = _sound_obstacle(source.audio, target.sound, rung, origin) if may_copy else _TRIED
@@ -236,7 +244,7 @@ def _sound_obstacle(audio: AudioFacts, codec: str, rung: Rung, origin: float) ->
         (audio.sample_rate not in _COPYABLE_SAMPLE_RATES, f"its sample rate is {audio.sample_rate} Hz"),
         (audio.bit_rate is None, "its bit rate is not known"),
         ((audio.bit_rate or 0) > highest, f"its bit rate is over {highest:,.0f} b/s"),
-        (audio.start - origin > 0.001, "it starts later than the picture"),
+        (audio.start - origin > _IN_STEP, "it starts later than the picture"),
     )
     return next((reason for holds, reason in obstacles if holds), "")
 
