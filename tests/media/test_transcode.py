@@ -221,6 +221,10 @@ def test_sound_and_picture_stay_together(clips, transcode, format, late, tmp_pat
     if format == "m3u8":
         segments = m3u8.load(str(result.folder / "video/index.m3u8")).segments
         assert [s.duration for s in segments] == pytest.approx([6.0, 3.0], abs=0.05)
+        # Both playlists begin at 0 by themselves, the sound with its encoder's delay before that.
+        streams = result.streams()
+        assert float(streams["video"]["start_time"]) == pytest.approx(0.0, abs=0.001)
+        assert float(streams["audio"]["start_time"]) == pytest.approx(-1024 / 48_000, abs=0.001)
 
 
 def test_variable_frame_rate_keeps_every_frame_and_its_time(clips, transcode):
