@@ -47,11 +47,8 @@ class Heartbeat:
         self._thread.join()
 
     def report(self, progress: float) -> None:
-        """Note how far the task is, 0.0 to 1.0, and raise LeaseLostError where it is no longer this worker's.
-
-        1.0 is kept for a task that has succeeded.
-        """
-        self._progress = max(self._progress, min(progress, 0.99))
+        """Note how far the task is, 0.0 to 1.0. Raises LeaseLostError where it is no longer this worker's."""
+        self._progress = max(self._progress, progress)
         if self._lost.is_set():
             raise LeaseLostError
 

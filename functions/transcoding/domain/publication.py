@@ -30,7 +30,7 @@ class Publication(Protocol):
         ...
 
     def duration(self) -> float:
-        """Return how long the result is that FFmpeg has finished, in seconds."""
+        """Return how long the result is that has been collected, in seconds."""
         ...
 
     def finish(self, report: Callable[[float], None]) -> None:
@@ -121,7 +121,6 @@ class _Segments:
                 self._upload(path, stream)
 
     def duration(self) -> float:
-        self.collect()
         return max(sum(s.duration for s in segments) for segments in self._segments.values())
 
     def finish(self, report: Callable[[float], None]) -> None:

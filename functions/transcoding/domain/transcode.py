@@ -92,6 +92,7 @@ class Transcoder:
 
             encoder = _encode(encoding, progress)
             _check_encoder(work, encoder)
+            publication.collect()
             _check_result(work, encoder, publication.duration())
             publication.finish(lambda share: report(_ENCODED + (1 - _ENCODED) * share))
         return prefix + target.entry

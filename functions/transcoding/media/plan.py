@@ -138,13 +138,14 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
         rung = rung_for(min(video.width, video.height) if video else 1080)
         obstacle = _sound_obstacle(source.audio, target.sound, rung, origin) if may_copy else _TRIED
         audio = _plan_sound(source.audio, target.sound, rung, obstacle)
-    cut_at_keyframes = video is not None and video.copied and segment_seconds is not None
+    if video is None or not video.copied:
+        segment_seconds = None
     return Plan(
         format=target,
         duration=_duration(source, video, audio),
         video=video,
         audio=audio,
-        segment_seconds=segment_seconds if cut_at_keyframes and segment_seconds else SEGMENT_SECONDS,
+        segment_seconds=segment_seconds or SEGMENT_SECONDS,
     )
 
 
