@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -379,7 +380,7 @@ def test_contention_is_waited_out(
     table: TaskTable, monkeypatch: pytest.MonkeyPatch, error: ClientError
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(task_table.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "sleep", waits.append)
     client, failures = table._connection.client, [error] * 3
     call = client._make_api_call
 
@@ -398,7 +399,7 @@ def test_contention_without_an_end_is_unavailability(
     table: TaskTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(task_table.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "sleep", waits.append)
 
     def contend(*_: Any) -> Any:
         raise refuse("TransactionCanceledException", "TransactionConflict")

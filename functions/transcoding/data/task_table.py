@@ -1,87 +1,43 @@
 """The table of tasks (DynamoDB): every access to it.
 
-Each change of a task is one conditional write, so whatever runs at the same time, exactly one wins. The
-counts that the list is found by change in the transactions that create and delete tasks.
+The counts that the list is found by change in the transactions that create and delete tasks.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import random
 import secrets
 import string
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import cast
 
-from pynamodb.exceptions import PynamoDBException, TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
 
-from transcoding.data import clients
-from transcoding.data.records import CountRecord, IdempotencyRecord, Record, TaskRecord
+from transcoding.data.records import CountRecord, IdempotencyRecord, TaskRecord
+from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, available, end_lease
 from transcoding.domain import periods
-from transcoding.domain.errors import (
-    WORKER_LOST_INFO,
-    ApiError,
-    Failure,
-    LeaseLostError,
-    UnavailableError,
-)
+from transcoding.domain.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError
 from transcoding.domain.model import MAX_ATTEMPTS, Status, Task
 
-#: When the sweep looks at a task that should have moved on by itself: accepted and not yet queued, given back
-#: by its worker, or final with objects that may have to be removed.
-SOON = timedelta(seconds=60)
 #: How long a task may wait for a worker before the sweep looks whether its message is still there.
 QUEUE_PATIENCE = timedelta(minutes=5)
 #: How long an idempotency key is remembered.
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
-#: `progress` is 1.0 only when a task has succeeded.
-MOST_PROGRESS = 0.999
 
 _ID_CHARACTERS = string.digits + string.ascii_lowercase
 _ID_LENGTH = 8
-#: The one partition of the index that the sweep reads.
-_ATTENTION = "1"
-
-_WRITE_ATTEMPTS = 8
-_BACKOFF_SECONDS = 0.025
-_CONDITION_FAILED = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
-#: Another write to the same item was under way.
-_CONTENTION = frozenset(
-    {
-        "TransactionConflict",
-        "TransactionConflictException",
-        "TransactionInProgressException",
-        "ThrottlingError",
-        "ProvisionedThroughputExceeded",
-    }
-)
-_SERVICE = "the database"
 
 
-class TaskTable:
-    """The tasks, their list and their counts.
-
-    `clock` gives the time in seconds since the epoch. All calls raise UnavailableError when DynamoDB cannot
-    be reached or refuses for now.
-    """
-
-    def __init__(self, table_name: str, clock: Callable[[], float] = time.time) -> None:
-        Record.Meta.table_name = table_name
-        # All models inherit this connection and its one botocore client, made now and not by the first call.
-        self._connection = Record._get_connection().connection
-        self._connection.client  # noqa: B018
-        self._clock = clock
+class TaskTable(Table):
+    """The tasks, their list and their counts."""
 
     # What the API calls.
 
@@ -201,7 +157,7 @@ class TaskTable:
             TaskRecord.status.set(Status.SUCCEEDED),
             TaskRecord.progress.set(1.0),
             TaskRecord.target_url.set(target_url),
-            *_end_lease(),
+            *end_lease(),
             *_end_attention(),
             self._touch(),
         )
@@ -227,7 +183,7 @@ class TaskTable:
             owned & (TaskRecord.attempt < MAX_ATTEMPTS),
             TaskRecord.status.set(Status.WAITING),
             TaskRecord.progress.set(0.0),
-            *_end_lease(),
+            *end_lease(),
             *self._attend(SOON),
             self._touch(),
         )
@@ -255,8 +211,8 @@ class TaskTable:
     def due(self, limit: int) -> list[Task]:
         """Read the tasks that the sweep should look at, those that wait longest first."""
         now = self._clock()
-        with _available():
-            due = TaskRecord.attention_index.query(_ATTENTION, TaskRecord.attention_at <= now, limit=limit)
+        with available():
+            due = TaskRecord.attention_index.query(ATTENTION, TaskRecord.attention_at <= now, limit=limit)
             ids = {record.id for record in due}
             # The index may still show what was dealt with a moment ago.
             records = [
@@ -286,45 +242,18 @@ class TaskTable:
         running = TaskRecord.status == Status.RUNNING
         return cast(Condition, running & (TaskRecord.lease_owner == owner))
 
-    def _failed(self, code: Failure, info: str) -> list[Action]:
-        return [
-            TaskRecord.status.set(Status.FAILED),
-            TaskRecord.error_code.set(code),
-            TaskRecord.error_info.set(info),
-            *_end_lease(),
-            *self._attend(SOON),
-            self._touch(),
-        ]
-
-    def _attend(self, delay: timedelta) -> list[Action]:
-        at = self._clock() + delay.total_seconds()
-        return [TaskRecord.attention.set(_ATTENTION), TaskRecord.attention_at.set(at)]
-
-    def _touch(self) -> Action:
-        return TaskRecord.updated_at.set(self._now())
-
     # Reads and writes.
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock(), UTC)
-
-    def _read(self, task_id: str) -> TaskRecord | None:
-        with _available():
-            try:
-                return TaskRecord.get(task_id, consistent_read=True)
-            except TaskRecord.DoesNotExist:
-                return None
 
     def _counts(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
         """Read the counts of periods, in the order of the names."""
         keys = {f"count#{name}": name for name in names}
-        with _available():
+        with available():
             found = {record.id: record.counts for record in CountRecord.batch_get(keys, consistent_read=True)}
         return {name: found[key] for key, name in keys.items() if key in found}
 
     def _hour(self, span: periods.Span) -> list[Task]:
         """Read a span of an hour; of the tasks that it passes over, only the keys."""
-        with _available():
+        with available():
             start = None
             if span.skip:
                 passed = TaskRecord.by_period.query(
@@ -359,7 +288,7 @@ class TaskTable:
             attempt=task.attempt,
             period=periods.hour_of(task.created_at),
             created=f"{task.created_at:%Y-%m-%dT%H:%M:%S.%f}#{task.id}",
-            attention=_ATTENTION,
+            attention=ATTENTION,
             attention_at=now + SOON.total_seconds(),
         )
         with TransactWrite(connection=self._connection) as transaction:
@@ -377,7 +306,7 @@ class TaskTable:
 
     def _used(self, key_id: str, fingerprint: str) -> Task | None:
         """Find the task that a call with this key has made."""
-        with _available():
+        with available():
             try:
                 key = IdempotencyRecord.get(key_id, consistent_read=True)
             except IdempotencyRecord.DoesNotExist:
@@ -401,34 +330,12 @@ class TaskTable:
                     TaskRecord.expires_at.set(int(now + retention.total_seconds())),
                     TaskRecord.period.remove(),
                     # A worker that does not know yet may go on storing until its lease is over.
-                    TaskRecord.attention.set(_ATTENTION),
+                    TaskRecord.attention.set(ATTENTION),
                     TaskRecord.attention_at.set(max(now, seen.lease_expires_at) + SOON.total_seconds()),
                 ],
                 condition=TaskRecord.status == seen.status,
             )
             _count(transaction, seen, -1)
-
-    def _update(self, task_id: str, condition: Condition, *actions: Action) -> Task | None:
-        """Change a task if the condition holds, and give it as it is then; None where it does not hold."""
-        record = TaskRecord(task_id)
-        return record.task() if self._write(partial(record.update, list(actions), condition)) else None
-
-    def _write(self, write: Callable[[], object]) -> bool:
-        """Make a conditional write, again while others write to the items; tell if the condition held."""
-        for attempt in range(_WRITE_ATTEMPTS):
-            with _available():
-                try:
-                    write()
-                except PynamoDBException as error:
-                    codes = _codes(error)
-                    if codes & _CONDITION_FAILED:
-                        return False
-                    if not codes & _CONTENTION:
-                        raise
-                else:
-                    return True
-            time.sleep(random.uniform(0, _BACKOFF_SECONDS * 2**attempt))  # noqa: S311
-        raise UnavailableError(_SERVICE)
 
 
 def _new_id() -> str:
@@ -457,26 +364,5 @@ def _count(transaction: TransactWrite, task: Task, change: int) -> None:
     transaction.update(CountRecord(f"count#{day}"), [Path(hour).add(change)])
 
 
-def _end_lease() -> list[Action]:
-    return [TaskRecord.lease_owner.remove(), TaskRecord.lease_expires_at.remove()]
-
-
 def _end_attention() -> list[Action]:
     return [TaskRecord.attention.remove(), TaskRecord.attention_at.remove()]
-
-
-def _codes(error: PynamoDBException) -> set[str]:
-    """Collect the codes of a refused write; a transaction has one for each of its items."""
-    reasons = error.cancellation_reasons if isinstance(error, TransactWriteError) else []
-    return {code for code in (error.cause_response_code, *(r.code for r in reasons if r)) if code}
-
-
-@contextmanager
-def _available() -> Iterator[None]:
-    """Turn the failures that pass by themselves into UnavailableError."""
-    try:
-        yield
-    except PynamoDBException as error:
-        if clients.is_transient(error.cause):
-            raise UnavailableError(_SERVICE) from error
-        raise

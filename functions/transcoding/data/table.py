@@ -1,0 +1,136 @@
+"""What the tables of tasks and of their parts share: one connection, and how they write.
+
+Each change is one conditional write, so whatever runs at the same time, exactly one wins.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from pynamodb.exceptions import PutError, PynamoDBException, TransactWriteError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from transcoding.data import clients
+from transcoding.data.records import Record, TaskRecord
+from transcoding.domain.errors import Failure, UnavailableError
+from transcoding.domain.model import Status, Task
+
+#: When the sweep looks at a task that should have moved on by itself: accepted and not yet queued, given back
+#: by its worker, cut into parts, or final with objects that may have to be removed.
+SOON = timedelta(seconds=60)
+#: `progress` is 1.0 only when a task has succeeded.
+MOST_PROGRESS = 0.999
+#: The one partition of the index that the sweep reads.
+ATTENTION = "1"
+
+_WRITE_ATTEMPTS = 8
+_BACKOFF_SECONDS = 0.025
+_CONDITION_FAILED = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
+#: Another write to the same item was under way.
+_CONTENTION = frozenset(
+    {
+        "TransactionConflict",
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "ThrottlingError",
+        "ProvisionedThroughputExceeded",
+    }
+)
+_SERVICE = "the database"
+
+
+class Table:
+    """The DynamoDB table, and the changes of a task that more than one kind of worker makes.
+
+    `clock` gives the time in seconds since the epoch. All calls raise UnavailableError when DynamoDB cannot
+    be reached or refuses for now.
+    """
+
+    def __init__(self, table_name: str, clock: Callable[[], float] = time.time) -> None:
+        Record.Meta.table_name = table_name
+        # All models inherit this connection and its one botocore client, made now and not by the first call.
+        self._connection = Record._get_connection().connection
+        self._connection.client  # noqa: B018
+        self._clock = clock
+
+    # Conditions and actions.
+
+    def _failed(self, code: Failure, info: str) -> list[Action]:
+        return [
+            TaskRecord.status.set(Status.FAILED),
+            TaskRecord.error_code.set(code),
+            TaskRecord.error_info.set(info),
+            *end_lease(),
+            *self._attend(SOON),
+            self._touch(),
+        ]
+
+    def _attend(self, delay: timedelta) -> list[Action]:
+        at = self._clock() + delay.total_seconds()
+        return [TaskRecord.attention.set(ATTENTION), TaskRecord.attention_at.set(at)]
+
+    def _touch(self) -> Action:
+        return TaskRecord.updated_at.set(self._now())
+
+    # Reads and writes.
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    def _read(self, task_id: str) -> TaskRecord | None:
+        with available():
+            try:
+                return TaskRecord.get(task_id, consistent_read=True)
+            except TaskRecord.DoesNotExist:
+                return None
+
+    def _update(self, task_id: str, condition: Condition, *actions: Action) -> Task | None:
+        """Change a task if the condition holds, and give it as it is then; None where it does not hold."""
+        record = TaskRecord(task_id)
+        return record.task() if self._write(partial(record.update, list(actions), condition)) else None
+
+    def _write(self, write: Callable[[], object]) -> bool:
+        """Make a conditional write, again while others write to the items; tell if the condition held."""
+        for attempt in range(_WRITE_ATTEMPTS):
+            with available():
+                try:
+                    write()
+                except PynamoDBException as error:
+                    codes = _codes(error)
+                    if codes & _CONDITION_FAILED:
+                        return False
+                    if not codes & _CONTENTION:
+                        raise
+                else:
+                    return True
+            time.sleep(random.uniform(0, _BACKOFF_SECONDS * 2**attempt))  # noqa: S311
+        raise UnavailableError(_SERVICE)
+
+
+def end_lease() -> list[Action]:
+    """Leave a task without an owner."""
+    return [TaskRecord.lease_owner.remove(), TaskRecord.lease_expires_at.remove()]
+
+
+def _codes(error: PynamoDBException) -> set[str]:
+    """Collect the codes of a refused write; a transaction has one for each of its items."""
+    reasons = error.cancellation_reasons if isinstance(error, TransactWriteError) else []
+    return {code for code in (error.cause_response_code, *(r.code for r in reasons if r)) if code}
+
+
+@contextmanager
+def available() -> Iterator[None]:
+    """Turn the failures that pass by themselves into UnavailableError."""
+    try:
+        yield
+    except PynamoDBException as error:
+        # A batch write that DynamoDB has not done all of has no cause.
+        if clients.is_transient(error.cause) or (isinstance(error, PutError) and error.cause is None):
+            raise UnavailableError(_SERVICE) from error
+        raise
