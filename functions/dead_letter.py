@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.batch.types import PartialItemFailureRespon
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from transcoding.data.part_table import PartTable
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.domain import janitor
@@ -18,6 +19,7 @@ from transcoding.settings import DeadLetterSettings
 
 settings = DeadLetterSettings.read()
 table = TaskTable(settings.table_name)
+parts = PartTable(settings.table_name)
 store = OutputStore(settings.output_bucket)
 logger, tracer, metrics = Logger(), Tracer(), Metrics()
 processor = BatchProcessor(EventType.SQS)
@@ -25,7 +27,7 @@ processor = BatchProcessor(EventType.SQS)
 
 def bury(record: SQSRecord) -> None:
     """End one message's task."""
-    buried = janitor.bury(table, store, record.body)
+    buried = janitor.bury(table, parts, store, record.body)
     metrics.add_metric("TasksBuried", MetricUnit.Count, int(buried))
 
 

@@ -8,6 +8,7 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
@@ -16,7 +17,11 @@ from transcoding.settings import SweepSettings
 
 settings = SweepSettings.read()
 sweep = Sweep(
-    TaskTable(settings.table_name), JobQueue(settings.queue_url), OutputStore(settings.output_bucket)
+    TaskTable(settings.table_name),
+    PartTable(settings.table_name),
+    JobQueue(settings.queue_url),
+    OutputStore(settings.output_bucket),
+    window=settings.max_workers,
 )
 logger, tracer, metrics = Logger(), Tracer(), Metrics()
 

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import ssl
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -154,6 +155,27 @@ def table(aws: Aws, clock: Clock) -> Any:
     from transcoding.data.task_table import TaskTable
 
     return TaskTable(TABLE, clock)
+
+
+@pytest.fixture
+def parts(aws: Aws, clock: Clock) -> Any:
+    """Make a table of parts that runs on the clock."""
+    from transcoding.data.part_table import PartTable
+
+    return PartTable(TABLE, clock)
+
+
+@pytest.fixture
+def serialised(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have calls to moto one at a time; its transactions are not atomic between threads, DynamoDB's are."""
+    lock, client = threading.Lock(), table._connection.client
+    call = client._make_api_call
+
+    def one_at_a_time(*arguments: Any) -> Any:
+        with lock:
+            return call(*arguments)
+
+    monkeypatch.setattr(client, "_make_api_call", one_at_a_time)
 
 
 def api_event(

@@ -58,6 +58,8 @@ class SweepSettings(Settings):
 
     queue_url: Name
     output_bucket: Name
+    #: The most workers that run at once; so many parts of a task are queued at a time.
+    max_workers: Annotated[int, Field(ge=1)] = 10
 
 
 class WorkerSettings(Settings):
@@ -68,6 +70,8 @@ class WorkerSettings(Settings):
     #: What stands before an object's key in `target_url`, without a slash at its end.
     output_base_url: Name
     lease_seconds: Annotated[int, Field(ge=5)] = 60
+    #: The most workers that run at once; so many parts of a task are queued at a time.
+    max_workers: Annotated[int, Field(ge=1)] = 10
     ffmpeg_dir: Path = Path("/opt/bin")
     #: The most bytes that are copied from an http(s) source.
     max_source_bytes: Annotated[int, Field(gt=0)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,17 +22,7 @@ LEASE = timedelta(seconds=60)
 RETENTION = timedelta(days=30)
 
 
-@pytest.fixture(autouse=True)
-def serialised(table: TaskTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have calls to moto one at a time; its transactions are not atomic between threads, DynamoDB's are."""
-    lock, client = threading.Lock(), table._connection.client
-    call = client._make_api_call
-
-    def one_at_a_time(*arguments: Any) -> Any:
-        with lock:
-            return call(*arguments)
-
-    monkeypatch.setattr(client, "_make_api_call", one_at_a_time)
+pytestmark = pytest.mark.usefixtures("serialised")
 
 
 def create(table: TaskTable, key: str | None = None) -> Task:

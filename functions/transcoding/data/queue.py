@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from transcoding.data import clients
+from transcoding.domain.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+#: The most that SQS takes in a request.
+_BATCH = 10
 
 
 class JobQueue:
-    """Sends tasks to the workers. A message names a task and a step; all state is in the table."""
+    """Sends tasks, and parts of them, to the workers.
+
+    A message names a task and a step; all state is in the table. A task's messages are a group: of a standard
+    queue, SQS then gives out the messages of other groups first while one has many (a "fair queue").
+    """
 
     def __init__(self, queue_url: str) -> None:
         self._url = queue_url
@@ -18,7 +30,33 @@ class JobQueue:
         """Queue a task for transcoding. Raises UnavailableError."""
         message = json.dumps({"task_id": task_id, "step": "transcode"})
         with clients.availability("the job queue"):
-            self._sqs.send_message(QueueUrl=self._url, MessageBody=message)
+            self._sqs.send_message(QueueUrl=self._url, MessageBody=message, MessageGroupId=task_id)
+
+    def send_part(self, task_id: str, attempt: int, *numbers: int) -> None:
+        """Queue parts of a task for encoding. Raises UnavailableError; some may be on the queue then."""
+        for first in range(0, len(numbers), _BATCH):
+            entries: list[SendMessageBatchRequestEntryTypeDef] = [
+                {
+                    "Id": str(number),
+                    "MessageBody": json.dumps(
+                        {"task_id": task_id, "step": "part", "attempt": attempt, "part": number}
+                    ),
+                    "MessageGroupId": task_id,
+                }
+                for number in numbers[first : first + _BATCH]
+            ]
+            self._send_all(entries)
+
+    def _send_all(self, entries: list[SendMessageBatchRequestEntryTypeDef]) -> None:
+        for _ in range(clients.MAX_ATTEMPTS):
+            with clients.availability("the job queue"):
+                answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+            # A request that sends only some of its messages still answers 200.
+            failed = {failure["Id"] for failure in answer.get("Failed", [])}
+            entries = [entry for entry in entries if entry["Id"] in failed]
+            if not entries:
+                return
+        raise UnavailableError("the job queue")
 
     def has_waiting(self) -> bool:
         """Tell whether messages wait for a worker, as far as SQS knows. Raises UnavailableError."""

@@ -1,8 +1,9 @@
-"""The items of the DynamoDB table, as pynamodb models. Only the task table uses them.
+"""The items of the DynamoDB table, as pynamodb models. Only the tables use them.
 
 | item | key | attributes |
 |---|---|---|
 | task | its id | those of `TaskRecord` |
+| part of a task | `part#` + task's id + `#` + attempt + `#` + number | those of `PartRecord` |
 | live tasks of a month, by day | `count#2026-11` | `2026-11-22`: a number, … |
 | live tasks of a day, by hour | `count#2026-11-22` | `2026-11-22T21`: a number, … |
 | idempotency key | `idempotency#` + its SHA-256 | those of `IdempotencyRecord` |
@@ -10,14 +11,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute, UTCDateTimeAttribute
+from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute, UTCDateTimeAttribute
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.models import Model
 
 from transcoding.data import clients
-from transcoding.domain.model import Status, Task
+from transcoding.domain.model import Part, PartKind, Status, Task
 
 
 class ByPeriod(GlobalSecondaryIndex["TaskRecord"]):  # type: ignore[no-untyped-call]
@@ -91,6 +92,12 @@ class TaskRecord(Record):
     attention = UnicodeAttribute(null=True)
     attention_at = NumberAttribute(null=True)
 
+    #: These are there only once it was cut into parts.
+    parts = NumberAttribute(null=True)
+    parts_left = NumberAttribute(null=True)
+    parts_queued = NumberAttribute(null=True)
+    finishes = NumberAttribute(null=True)
+
     def task(self) -> Task:
         """Give what the domain knows of it."""
         return Task(
@@ -108,6 +115,48 @@ class TaskRecord(Record):
             attempt=int(self.attempt),
             lease_owner=self.lease_owner or "",
             lease_expires_at=float(self.lease_expires_at or 0),
+            parts=int(self.parts or 0),
+            parts_left=int(self.parts_left or 0),
+            parts_queued=int(self.parts_queued or 0),
+            finishes=int(self.finishes or 0),
+        )
+
+
+class PartRecord(Record):
+    """A part of a task. It is removed with its task's end, or by DynamoDB after `expires_at`."""
+
+    task_id = UnicodeAttribute()
+    attempt = NumberAttribute()
+    number = NumberAttribute()
+    kind = UnicodeAttribute()
+    start = NumberAttribute()
+    end = NumberAttribute(null=True)
+    tries = NumberAttribute()
+    progress = NumberAttribute()
+    lease_owner = UnicodeAttribute(null=True)
+    lease_expires_at = NumberAttribute(null=True)
+    #: Only where it is true.
+    done = BooleanAttribute(null=True)
+
+    @classmethod
+    def key(cls, task_id: str, attempt: int, number: int) -> str:
+        """Name the item of a part."""
+        return f"part#{task_id}#{attempt}#{number}"
+
+    def part(self) -> Part:
+        """Give what the domain knows of it."""
+        return Part(
+            task_id=self.task_id,
+            attempt=int(self.attempt),
+            number=int(self.number),
+            kind=cast(PartKind, self.kind),
+            start=int(self.start),
+            end=None if self.end is None else int(self.end),
+            tries=int(self.tries),
+            lease_owner=self.lease_owner or "",
+            lease_expires_at=float(self.lease_expires_at or 0),
+            done=bool(self.done),
+            progress=float(self.progress),
         )
 
 

@@ -111,28 +111,35 @@ class TaskTable(Table):
     # What the worker calls.
 
     def claim(self, task_id: str, owner: str, lease: timedelta) -> Task | None:
-        """Take a task up, for another attempt.
+        """Take a task up: for another attempt or, if it has parts and all are done, to finish the attempt.
 
-        None when there is nothing to do: it is done, deleted, unknown, or a live worker has it. A task whose
-        last attempt's lease is over fails here (WORKER_LOST).
+        None when there is nothing to do: it is done, deleted, unknown, a live worker has it, or its parts are
+        not done. A task whose last worker's lease is over fails here (WORKER_LOST). A task with parts stays
+        in the attempt that cut it: it is never planned again.
         """
         now = self._clock()
-        free = self._unowned(now)
-        claimed = self._update(
-            task_id,
-            free & (TaskRecord.attempt < MAX_ATTEMPTS),
-            TaskRecord.status.set(Status.RUNNING),
-            TaskRecord.attempt.add(1),
-            TaskRecord.progress.set(0.0),
+        unowned, unfinished = self._unowned(now), self._unfinished(now)
+        take = (
             TaskRecord.lease_owner.set(owner),
             TaskRecord.lease_expires_at.set(now + lease.total_seconds()),
             *self._attend(lease),
             self._touch(),
         )
+        claimed = self._update(
+            task_id,
+            unowned & (TaskRecord.attempt < MAX_ATTEMPTS),
+            TaskRecord.status.set(Status.RUNNING),
+            TaskRecord.attempt.add(1),
+            TaskRecord.progress.set(0.0),
+            *take,
+        ) or self._update(
+            task_id, unfinished & (TaskRecord.finishes < MAX_ATTEMPTS), TaskRecord.finishes.add(1), *take
+        )
         if claimed is None:
             self._update(
                 task_id,
-                free & (TaskRecord.attempt >= MAX_ATTEMPTS),
+                (unowned & (TaskRecord.attempt >= MAX_ATTEMPTS))
+                | (unfinished & (TaskRecord.finishes >= MAX_ATTEMPTS)),
                 *self._failed(Failure.WORKER_LOST, WORKER_LOST_INFO),
             )
         return claimed
@@ -175,19 +182,18 @@ class TaskTable(Table):
     def release(self, task_id: str, owner: str, code: Failure, info: str) -> bool:
         """Give a task back for another attempt; False when that was the last one, and it failed instead.
 
-        Raises LeaseLostError.
+        One that was being finished stays RUNNING, with its progress, as when its last part was done. Raises
+        LeaseLostError.
         """
         owned = self._owned(owner)
-        released = self._update(
+        give_back = (*end_lease(), *self._attend(SOON), self._touch())
+        if self._update(
             task_id,
-            owned & (TaskRecord.attempt < MAX_ATTEMPTS),
+            owned & TaskRecord.parts.does_not_exist() & (TaskRecord.attempt < MAX_ATTEMPTS),
             TaskRecord.status.set(Status.WAITING),
             TaskRecord.progress.set(0.0),
-            *end_lease(),
-            *self._attend(SOON),
-            self._touch(),
-        )
-        if released:
+            *give_back,
+        ) or self._update(task_id, owned & (TaskRecord.finishes < MAX_ATTEMPTS), *give_back):
             return True
         self.fail(task_id, owner, code, info)
         return False
@@ -205,8 +211,13 @@ class TaskTable(Table):
         )
 
     def fail_unowned(self, task_id: str, code: Failure, info: str) -> bool:
-        """End a task that no live worker has; False when one has it, or when it is final or unknown."""
-        return self._update(task_id, self._unowned(self._clock()), *self._failed(code, info)) is not None
+        """End a task that no live worker has.
+
+        False when one has it, when parts of it are not done, or when it is final or unknown.
+        """
+        now = self._clock()
+        free = self._unowned(now) | self._unfinished(now)
+        return self._update(task_id, free, *self._failed(code, info)) is not None
 
     def due(self, limit: int) -> list[Task]:
         """Read the tasks that the sweep should look at, those that wait longest first."""
@@ -236,7 +247,12 @@ class TaskTable(Table):
     def _unowned(self, now: float) -> Condition:
         queued = TaskRecord.status.is_in(Status.ACCEPTED, Status.WAITING)
         lost = (TaskRecord.status == Status.RUNNING) & (TaskRecord.lease_expires_at < now)
-        return cast(Condition, queued | lost)
+        return cast(Condition, (queued | lost) & TaskRecord.parts.does_not_exist())
+
+    def _unfinished(self, now: float) -> Condition:
+        """All parts are done, and no live worker is joining them."""
+        free = TaskRecord.lease_expires_at.does_not_exist() | (TaskRecord.lease_expires_at < now)
+        return cast(Condition, (TaskRecord.status == Status.RUNNING) & (TaskRecord.parts_left == 0) & free)
 
     def _owned(self, owner: str) -> Condition:
         running = TaskRecord.status == Status.RUNNING

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from aws_lambda_powertools import Logger
 
+from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import QUEUE_PATIENCE, TaskTable
@@ -20,6 +21,8 @@ _BATCH = 100
 _RESERVE = 10
 #: When to try again what could not be done.
 _AGAIN = timedelta(minutes=5)
+#: How long after a task's end the workers of its parts may store: as long as the longest lease.
+PARTS_LINGER = timedelta(minutes=15)
 
 logger = Logger(child=True)
 
@@ -28,14 +31,24 @@ class Sweep:
     """Looks at each task that is due, and does for it what should have happened by itself.
 
     Reads the index of tasks that need attention; sends messages, removes failed and deleted tasks' objects.
+    `window` is how many parts of a task are on the queue, or with a worker, at a time.
     """
 
     def __init__(
-        self, table: TaskTable, queue: JobQueue, store: OutputStore, clock: Callable[[], float] = time.time
+        self,
+        table: TaskTable,
+        parts: PartTable,
+        queue: JobQueue,
+        store: OutputStore,
+        *,
+        window: int,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._table = table
+        self._parts = parts
         self._queue = queue
         self._store = store
+        self._window = window
         self._clock = clock
 
     def run(self, seconds_left: Callable[[], float]) -> int:
@@ -65,6 +78,8 @@ class Sweep:
                 self._table.mark_waiting(task.id)
             case Status.RUNNING if lease_left > 0:
                 self._table.postpone(task, timedelta(seconds=lease_left))
+            case Status.RUNNING if task.parts_left:
+                self._look_at_parts(task, backlog=backlog)
             case Status.WAITING if backlog:
                 # Its message may be one of those. A second would lengthen the queue, and each sweep more.
                 self._table.postpone(task, QUEUE_PATIENCE)
@@ -73,25 +88,61 @@ class Sweep:
                 self._table.postpone(task, QUEUE_PATIENCE)
             case Status.FAILED | Status.DELETED:
                 self._store.remove_task(task.id)
+                lingering = task.updated_at.timestamp() + PARTS_LINGER.total_seconds() - self._clock()
+                if task.parts and lingering > 0:
+                    self._table.postpone(task, timedelta(seconds=lingering))
+                    return
+                self._parts.remove(task)
                 self._table.settle(task.id)
 
+    def _look_at_parts(self, task: Task, *, backlog: bool) -> None:
+        parts, now = self._parts.all(task), self._clock()
+        if len(parts) < task.parts:
+            self._parts.fail_incomplete(task, Failure.WORKER_LOST, WORKER_LOST_INFO)
+            return
+        begun = [part for part in parts if part.number < task.parts_queued and not part.done]
+        lease_ends = [part.lease_expires_at for part in begun if part.lease_expires_at > now]
+        # The message of a part that no worker has had may be one of the backlog.
+        stuck = [
+            part.number
+            for part in begun
+            if part.lease_expires_at <= now and (part.lease_expires_at or not backlog)
+        ]
+        for _ in range(min(task.parts - task.parts_queued, self._window - len(begun))):
+            number = self._parts.next_part(task.id, task.attempt)
+            if number is not None:
+                stuck.append(number)
+        self._queue.send_part(task.id, task.attempt, *stuck)
+        if stuck or not lease_ends:
+            self._table.postpone(task, QUEUE_PATIENCE)
+        else:
+            self._table.postpone(task, min(QUEUE_PATIENCE, timedelta(seconds=min(lease_ends) - now)))
 
-def bury(table: TaskTable, store: OutputStore, message: str) -> bool:
+
+def bury(table: TaskTable, parts: PartTable, store: OutputStore, message: str) -> bool:
     """End the task of a message that no worker could deal with; False when there is nothing to end.
 
     Raises UnavailableError.
     """
-    try:
-        task_id = json.loads(message)["task_id"]
-    except (ValueError, TypeError, KeyError):
-        task_id = None
-    if not isinstance(task_id, str) or not task_id:
-        logger.error("Dropped a message that names no task", body=message)
-        return False
-    if not table.fail_unowned(task_id, Failure.WORKER_LOST, WORKER_LOST_INFO):
+    match _parse(message):
+        case {"task_id": str(task_id), "step": "part", "attempt": int(attempt), "part": int(part)} if task_id:
+            failed = parts.fail_unowned(task_id, attempt, part, Failure.WORKER_LOST, WORKER_LOST_INFO)
+        case {"task_id": str(task_id), "step": "transcode"} if task_id:
+            failed = table.fail_unowned(task_id, Failure.WORKER_LOST, WORKER_LOST_INFO)
+        case _:
+            logger.error("Dropped a message that names no task", body=message)
+            return False
+    if not failed:
         return False
     try:
         store.remove_task(task_id)
     except UnavailableError:
         logger.warning("The sweep will remove the objects", task_id=task_id, exc_info=True)
     return True
+
+
+def _parse(message: str) -> object:
+    try:
+        return json.loads(message)
+    except ValueError:
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from typing import Literal
 
 
 class Status(IntEnum):
@@ -18,7 +19,7 @@ class Status(IntEnum):
     DELETED = 4
 
 
-#: How many workers may take a task up before it fails.
+#: How many workers may take a task up before it fails; also each of its parts, and the joining of them.
 MAX_ATTEMPTS = 3
 
 
@@ -42,3 +43,38 @@ class Task:
     lease_owner: str = ""
     #: When the owner's lease ends, seconds since the epoch; 0 without a lease.
     lease_expires_at: float = 0.0
+    #: How many parts it was cut into; 0 where one worker does all of it. Then, how many are not done, and how
+    #: many of their messages were put on the queue.
+    parts: int = 0
+    parts_left: int = 0
+    parts_queued: int = 0
+    #: How often a worker has taken it up to join its parts.
+    finishes: int = 0
+
+
+PartKind = Literal["picture", "sound"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an attempt at a task, which one worker encodes.
+
+    `start` and `end` (exclusive; None: the source's end) are ticks of the source's time base.
+    """
+
+    task_id: str
+    attempt: int
+    #: From 0, in the order in which parts are queued.
+    number: int
+    kind: PartKind
+    start: int
+    end: int | None
+    #: How often a worker has taken it up.
+    tries: int = 0
+    #: The one that has it, or, of a part that is done, has done it.
+    lease_owner: str = ""
+    #: When the owner's lease ends, seconds since the epoch; 0 without a lease.
+    lease_expires_at: float = 0.0
+    done: bool = False
+    #: 0.0 to 1.0; the furthest that any worker has come.
+    progress: float = 0.0

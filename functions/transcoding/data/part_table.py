@@ -1,0 +1,297 @@
+"""The parts of tasks (DynamoDB): how one attempt at a task is shared by many workers.
+
+A worker owns a part by a lease, as it owns a task that was not cut. A part counts only while its task is
+running, and in the attempt that cut it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import partial
+from typing import cast
+
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+from pynamodb.transactions import TransactWrite
+
+from transcoding.data.records import PartRecord, TaskRecord
+from transcoding.data.table import MOST_PROGRESS, SOON, Table, available, end_lease
+from transcoding.domain.errors import WORKER_LOST_INFO, Failure, LeaseLostError
+from transcoding.domain.model import MAX_ATTEMPTS, Part, Status, Task
+
+#: After which DynamoDB may remove parts that nobody has removed. A task that takes as long fails.
+PARTS_PERIOD = timedelta(days=3)
+
+
+class PartTable(Table):
+    """The parts of tasks that are cut."""
+
+    # What the worker calls that cuts a task, and those that queue its parts.
+
+    def fan_out(self, task: Task, parts: list[Part]) -> None:
+        """Store a task's parts, numbered from 0, and leave the task to their workers. None is queued yet.
+
+        Raises LeaseLostError. After UnavailableError it is not known whether the task is cut: nothing that
+        its parts need may be removed.
+        """
+        self._save(parts)
+        cut = self._update(
+            task.id,
+            _running(task.attempt) & (TaskRecord.lease_owner == task.lease_owner),
+            TaskRecord.parts.set(len(parts)),
+            TaskRecord.parts_left.set(len(parts)),
+            TaskRecord.parts_queued.set(0),
+            TaskRecord.finishes.set(0),
+            *end_lease(),
+            *self._attend(SOON),
+            self._touch(),
+        )
+        if cut is None:
+            # The write is repeated when its answer is lost, and finds what it has itself written.
+            found = self._running(task.id, task.attempt)
+            if found is None or found.parts == 0:
+                raise LeaseLostError(task.id)
+
+    def next_part(self, task_id: str, attempt: int) -> int | None:
+        """Take the number of the next part to queue; None when all are queued, or the task is not running."""
+        task = self._update(
+            task_id,
+            _running(attempt) & (TaskRecord.parts_queued < TaskRecord.parts),
+            TaskRecord.parts_queued.add(1),
+            self._touch(),
+        )
+        return task.parts_queued - 1 if task else None
+
+    # What the worker of a part calls.
+
+    def claim(self, task_id: str, attempt: int, number: int, owner: str, lease: timedelta) -> Part | None:
+        """Take a part up, for another try.
+
+        None when there is nothing to do: it is done or unknown, a live worker has it, or its task does not
+        run any more. If the lease of its last try is over, the task fails here (WORKER_LOST).
+        """
+        if self._running(task_id, attempt) is None:
+            return None
+        key, now = PartRecord.key(task_id, attempt, number), self._clock()
+        claimed = self._change(
+            key,
+            _unowned(now) & (PartRecord.tries < MAX_ATTEMPTS),
+            PartRecord.tries.add(1),
+            PartRecord.lease_owner.set(owner),
+            PartRecord.lease_expires_at.set(now + lease.total_seconds()),
+        )
+        if claimed:
+            return claimed
+        found = self._find(key)
+        if found is None or found.done:
+            return None
+        if found.lease_owner == owner:
+            # The write is repeated when its answer is lost, and finds what it has itself written.
+            return found
+        if found.tries >= MAX_ATTEMPTS:
+            self.fail_unowned(task_id, attempt, number, Failure.WORKER_LOST, WORKER_LOST_INFO)
+        return None
+
+    def heartbeat(self, part: Part, progress: float, lease: timedelta) -> None:
+        """Extend the lease of a part, and raise its progress if it is more than before.
+
+        Raises LeaseLostError, also when the task does not run any more.
+        """
+        if self._running(part.task_id, part.attempt) is None:
+            raise LeaseLostError(part.task_id)
+        key, owned = _key(part), _owned(part)
+        progress = min(max(0.0, progress), 1.0)
+        extend = PartRecord.lease_expires_at.set(self._clock() + lease.total_seconds())
+        more = PartRecord.progress <= progress
+        if self._change(key, owned & more, PartRecord.progress.set(progress), extend):
+            return
+        if not self._change(key, owned, extend):
+            raise LeaseLostError(part.task_id)
+
+    def add_progress(self, task_id: str, attempt: int, delta: float) -> None:
+        """Add what a worker has done to the progress of the whole task, while that runs.
+
+        A write that is lost or repeated makes the progress somewhat wrong, and no more than that.
+        """
+        delta = min(max(0.0, delta), MOST_PROGRESS)
+        running = _running(attempt)
+        room = TaskRecord.progress <= MOST_PROGRESS - delta
+        if not self._update(task_id, running & room, TaskRecord.progress.add(delta), self._touch()):
+            short = TaskRecord.progress < MOST_PROGRESS
+            self._update(task_id, running & short, TaskRecord.progress.set(MOST_PROGRESS), self._touch())
+
+    def complete(self, part: Part) -> bool:
+        """Note that a part is done; True when no part of the task is left. Raises LeaseLostError.
+
+        Of parts that end at the same time, more than one may be told True.
+        """
+        if not self._write(partial(self._complete, part)) and not self._has_done(part, part.end):
+            raise LeaseLostError(part.task_id)
+        task = self._running(part.task_id, part.attempt)
+        return task is not None and task.parts_left == 0
+
+    def split(self, part: Part, at: int) -> None:
+        """Note that a part is done up to a tick, and make the rest of it a part that is to be queued.
+
+        Raises LeaseLostError.
+        """
+        if at <= part.start or (part.end is not None and at >= part.end):
+            raise ValueError(f"{at} is not within {part}")
+        while task := self._running(part.task_id, part.attempt):
+            if self._write(partial(self._split, part, at, task.parts)) or self._has_done(part, at):
+                return
+            # Where the part is still owned, another one was split at the same time.
+            found = self._find(_key(part))
+            if found is None or found.done or found.lease_owner != part.lease_owner:
+                break
+        raise LeaseLostError(part.task_id)
+
+    def release(self, part: Part, code: Failure, info: str) -> bool:
+        """Give a part back for another try; False when that was the last one, and the task failed instead.
+
+        Raises LeaseLostError.
+        """
+        again = _owned(part) & (PartRecord.tries < MAX_ATTEMPTS)
+        if self._change(_key(part), again, *_end_part_lease()):
+            return True
+        self.fail(part, code, info)
+        return False
+
+    def fail(self, part: Part, code: Failure, info: str) -> None:
+        """End the task of a part that cannot be encoded; the sweep removes what it stored.
+
+        Raises LeaseLostError, also when the task does not run any more.
+        """
+        failed = self._failed(code, info)
+        if not self._fail(_key(part), _owned(part), part.task_id, part.attempt, failed):
+            raise LeaseLostError(part.task_id)
+
+    # What the worker calls that joins the parts, the sweep and the consumer of dead letters.
+
+    def all(self, task: Task) -> list[Part]:
+        """Read a task's parts, by kind and then by start; DynamoDB may have removed some (PARTS_PERIOD)."""
+        keys = [PartRecord.key(task.id, task.attempt, number) for number in range(task.parts)]
+        with available():
+            parts = [record.part() for record in PartRecord.batch_get(keys, consistent_read=True)]
+        return sorted(parts, key=lambda part: (part.kind, part.start))
+
+    def remove(self, task: Task) -> None:
+        """Remove a task's parts, when it has ended."""
+        with available(), PartRecord.batch_write() as batch:
+            for number in range(task.parts):
+                batch.delete(PartRecord(PartRecord.key(task.id, task.attempt, number)))
+
+    def fail_unowned(self, task_id: str, attempt: int, number: int, code: Failure, info: str) -> bool:
+        """End the task of a part that no live worker has.
+
+        False when one has it, when it is done or unknown, or when the task does not run any more.
+        """
+        key = PartRecord.key(task_id, attempt, number)
+        return self._fail(key, _unowned(self._clock()), task_id, attempt, self._failed(code, info))
+
+    def fail_incomplete(self, task: Task, code: Failure, info: str) -> None:
+        """End a task some of whose parts are gone; does nothing when it does not run any more."""
+        self._update(task.id, _running(task.attempt), *self._failed(code, info))
+
+    # Reads and writes.
+
+    def _running(self, task_id: str, attempt: int) -> Task | None:
+        record = self._read(task_id)
+        task = record.task() if record else None
+        return task if task and (task.status, task.attempt) == (Status.RUNNING, attempt) else None
+
+    def _find(self, key: str) -> Part | None:
+        with available():
+            try:
+                return PartRecord.get(key, consistent_read=True).part()
+            except PartRecord.DoesNotExist:
+                return None
+
+    def _has_done(self, part: Part, end: int | None) -> bool:
+        """Tell if this very worker has done the part: writes are repeated when their answer is lost."""
+        found = self._find(_key(part))
+        own = (True, part.lease_owner, end)
+        return found is not None and (found.done, found.lease_owner, found.end) == own
+
+    def _change(self, key: str, condition: Condition, *actions: Action) -> Part | None:
+        """Change a part if the condition holds, and give it as it is then; None where it does not hold."""
+        record = PartRecord(key)
+        return record.part() if self._write(partial(record.update, list(actions), condition)) else None
+
+    def _save(self, parts: Iterable[Part]) -> None:
+        with available(), PartRecord.batch_write() as batch:
+            for part in parts:
+                batch.save(self._record(part))
+
+    def _record(self, part: Part) -> PartRecord:
+        return PartRecord(
+            _key(part),
+            task_id=part.task_id,
+            attempt=part.attempt,
+            number=part.number,
+            kind=part.kind,
+            start=part.start,
+            end=part.end,
+            tries=part.tries,
+            progress=part.progress,
+            expires_at=int(self._clock() + PARTS_PERIOD.total_seconds()),
+        )
+
+    def _complete(self, part: Part) -> None:
+        with TransactWrite(connection=self._connection) as transaction:
+            transaction.update(PartRecord(_key(part)), _done(), condition=_owned(part))
+            transaction.update(
+                TaskRecord(part.task_id),
+                [TaskRecord.parts_left.add(-1), self._touch()],
+                condition=_running(part.attempt),
+            )
+
+    def _split(self, part: Part, at: int, number: int) -> None:
+        rest = Part(part.task_id, part.attempt, number, part.kind, at, part.end)
+        with TransactWrite(connection=self._connection) as transaction:
+            transaction.update(
+                PartRecord(_key(part)), [PartRecord.end.set(at), *_done()], condition=_owned(part)
+            )
+            transaction.save(self._record(rest))
+            transaction.update(
+                TaskRecord(part.task_id),
+                [TaskRecord.parts.add(1), self._touch()],
+                condition=_running(part.attempt) & (TaskRecord.parts == number),
+            )
+
+    def _fail(self, key: str, condition: Condition, task_id: str, attempt: int, failed: list[Action]) -> bool:
+        """Fail the task of a part for which the condition holds; False where it does not run any more."""
+
+        def write() -> None:
+            with TransactWrite(connection=self._connection) as transaction:
+                transaction.update(PartRecord(key), _end_part_lease(), condition=condition)
+                transaction.update(TaskRecord(task_id), failed, condition=_running(attempt))
+
+        return self._write(write)
+
+
+def _key(part: Part) -> str:
+    return PartRecord.key(part.task_id, part.attempt, part.number)
+
+
+def _running(attempt: int) -> Condition:
+    return cast(Condition, (TaskRecord.status == Status.RUNNING) & (TaskRecord.attempt == attempt))
+
+
+def _owned(part: Part) -> Condition:
+    return cast(Condition, (PartRecord.lease_owner == part.lease_owner) & PartRecord.done.does_not_exist())
+
+
+def _unowned(now: float) -> Condition:
+    free = PartRecord.lease_expires_at.does_not_exist() | (PartRecord.lease_expires_at < now)
+    return cast(Condition, PartRecord.id.exists() & PartRecord.done.does_not_exist() & free)
+
+
+def _done() -> list[Action]:
+    # Its owner stays, so that a repeated write finds that it was its own.
+    return [PartRecord.done.set(True), PartRecord.progress.set(1.0), PartRecord.lease_expires_at.remove()]
+
+
+def _end_part_lease() -> list[Action]:
+    return [PartRecord.lease_owner.remove(), PartRecord.lease_expires_at.remove()]
