@@ -11,10 +11,11 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from tests.conftest import QUEUE_URL, Aws, Clock, lambda_context
+from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.domain.errors import Failure
-from transcoding.domain.model import Status
+from transcoding.domain.model import Part, Status, Task
 
 LEASE = timedelta(seconds=60)
 
@@ -41,7 +42,10 @@ def janitor(aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Janitor:
     janitor = Janitor()
     monkeypatch.setattr(janitor.sweeper.sweep, "_clock", clock)
     monkeypatch.setattr(janitor.sweeper.sweep._table, "_clock", clock)
+    monkeypatch.setattr(janitor.sweeper.sweep._parts, "_clock", clock)
+    monkeypatch.setattr(janitor.sweeper.sweep, "_window", 3)
     monkeypatch.setattr(janitor.undertaker.table, "_clock", clock)
+    monkeypatch.setattr(janitor.undertaker.parts, "_clock", clock)
     return janitor
 
 
@@ -61,6 +65,30 @@ def queued(aws: Aws) -> list[str]:
 
 def message(task_id: str) -> str:
     return json.dumps({"task_id": task_id, "step": "transcode"})
+
+
+def part_message(task_id: str, attempt: int, number: int) -> str:
+    return json.dumps({"task_id": task_id, "step": "part", "attempt": attempt, "part": number})
+
+
+def fan_out(table: TaskTable, parts: PartTable, count: int = 5, queued: int = 0) -> Task:
+    """Cut a task into parts, and take some off to be queued."""
+    task = table.claim(create(table), "planner", LEASE)
+    assert task is not None
+    parts.fan_out(task, [Part(task.id, 1, n, "picture", 10 * n, 10 * n + 10) for n in range(count)])
+    for _ in range(queued):
+        parts.next_part(task.id, 1)
+    return task
+
+
+def take(parts: PartTable, task: Task, number: int) -> Part:
+    part = parts.claim(task.id, 1, number, "worker", LEASE)
+    assert part is not None
+    return part
+
+
+def queued_parts(aws: Aws) -> list[int]:
+    return sorted(message["part"] for message in aws.take_messages())
 
 
 # The sweep
@@ -240,6 +268,119 @@ def test_a_sweep_ends_in_time(janitor: Janitor, table: TaskTable, aws: Aws, cloc
     assert queued(aws) == []
 
 
+# The sweep, of tasks with parts
+
+
+def test_the_parts_of_a_planner_that_died_are_queued_a_window_at_a_time(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts)
+    clock.advance(60)
+    janitor.sweep()
+    assert aws.take_messages() == [json.loads(part_message(task.id, 1, number)) for number in (0, 1, 2)]
+    for number in (0, 1, 2):
+        parts.complete(take(parts, task, number))
+    clock.advance(300)
+    janitor.sweep()
+    assert queued_parts(aws) == [3, 4]
+
+
+def test_parts_that_are_worked_on_are_left_alone(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=3)
+    taken = [take(parts, task, number) for number in range(3)]
+    for _ in range(10):
+        clock.advance(30)
+        for part in taken:
+            parts.heartbeat(part, 0.5, LEASE)
+        janitor.sweep()
+    assert aws.take_messages() == []
+    assert clock.now < float(aws.item(task.id)["attention_at"]["N"]) <= clock.now + 60
+
+
+def test_the_part_of_a_dead_worker_is_queued_again_soon_also_behind_a_backlog(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=3)
+    live, _ = take(parts, task, 0), take(parts, task, 1)
+    JobQueue(QUEUE_URL).send("another")
+    for _ in range(3):
+        clock.advance(30)
+        parts.heartbeat(live, 0.5, LEASE)
+        janitor.sweep()
+    assert [message.get("part") for message in aws.take_messages()] == [None, 1]
+
+
+def test_parts_whose_messages_are_missing_are_queued_again_when_there_is_no_backlog(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=3)
+    parts.complete(take(parts, task, 0))
+    parts.next_part(task.id, 1)
+    JobQueue(QUEUE_URL).send("another")
+    clock.advance(60)
+    janitor.sweep()
+    assert len(aws.take_messages()) == 1
+    clock.advance(299)
+    janitor.sweep()
+    assert aws.take_messages() == []
+    clock.advance(1)
+    janitor.sweep()
+    assert queued_parts(aws) == [1, 2, 3]
+    janitor.sweep()
+    assert aws.take_messages() == []
+
+
+def test_a_task_whose_parts_are_done_is_queued_until_it_is_finished(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts, count=1, queued=1)
+    parts.complete(take(parts, task, 0))
+    for owner in ("first", "second"):
+        clock.advance(300)
+        janitor.sweep()
+        assert aws.take_messages() == [json.loads(message(task.id))]
+        assert table.claim(task.id, owner, LEASE)
+        janitor.sweep()
+    table.succeed(task.id, "second", "https://media.example.com/1")
+    clock.advance(300)
+    janitor.sweep()
+    assert aws.take_messages() == []
+
+
+def test_a_task_whose_parts_have_expired_fails(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=3)
+    aws.dynamodb.delete_item(TableName="tasks", Key={"id": {"S": f"part#{task.id}#1#4"}})
+    clock.advance(60)
+    janitor.sweep()
+    assert status(table, task.id) is Status.FAILED
+    assert aws.take_messages() == []
+
+
+@pytest.mark.parametrize("end", ["failed", "deleted"])
+def test_what_the_workers_of_parts_store_late_is_removed_and_so_are_the_parts(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock, end: str
+) -> None:
+    task = fan_out(table, parts, queued=3)
+    if end == "failed":
+        parts.fail(take(parts, task, 0), Failure.DAMAGED, "It is damaged.")
+    else:
+        table.delete(task.id, timedelta(days=30))
+    aws.put_object(f"work/{task.id}/1/parts/0")
+    clock.advance(60)
+    janitor.sweep()
+    assert aws.keys() == []
+    aws.put_object(f"outputs/{task.id}/1/0")
+    clock.advance(900)
+    janitor.sweep()
+    assert aws.keys() == []
+    assert "attention" not in aws.item(task.id)
+    assert not [item for item in aws.items() if item["id"]["S"].startswith("part#")]
+
+
 # Dead letters
 
 
@@ -270,9 +411,30 @@ def test_a_dead_letter_does_not_end_what_lives_or_is_done(
     assert aws.keys() == [f"outputs/{done}/1/0"]
 
 
+def test_a_dead_letter_of_a_part_ends_the_task_if_no_worker_has_the_part(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts)
+    take(parts, task, 0)
+    parts.complete(take(parts, task, 1))
+    letters = [message(task.id), *(part_message(task.id, *of) for of in ((1, 0), (1, 1), (2, 2), (1, 9)))]
+    assert janitor.bury(*letters) == []
+    assert status(table, task.id) is Status.RUNNING
+    aws.put_object(f"work/{task.id}/1/parts/1")
+    assert janitor.bury(part_message(task.id, 1, 2)) == []
+    failed = table.get(task.id)
+    assert failed is not None
+    assert (failed.status, failed.error_code) == (Status.FAILED, Failure.WORKER_LOST)
+    assert aws.keys() == []
+
+
 @pytest.mark.parametrize(
     "body",
-    ["", "{", "[]", "null", "{}", '{"task_id": 1}', '{"task_id": ""}', '{"task_id": null}', '"x"', "1"],
+    [
+        *("", "{", "[]", "null", "{}", '{"task_id": 1}', '{"task_id": ""}', '{"task_id": null}', '"x"', "1"),
+        '{"task_id": "", "step": "transcode"}',
+        '{"task_id": "17lok52y", "step": "part", "attempt": 1}',
+    ],
 )
 def test_letters_that_name_no_task_are_dropped(janitor: Janitor, aws: Aws, body: str) -> None:
     assert janitor.bury(body) == []

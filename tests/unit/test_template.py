@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import botocore.session
@@ -12,8 +15,11 @@ import pytest
 from local.package import ROOT, load_template
 from tests.conftest import TABLE_SCHEMA
 from transcoding import settings
+from transcoding.data.part_table import PartTable
 from transcoding.data.records import Attention, ByPeriod, Record
-from transcoding.domain.model import MAX_ATTEMPTS
+from transcoding.data.task_table import TaskTable
+from transcoding.domain.errors import Failure
+from transcoding.domain.model import MAX_ATTEMPTS, Part
 
 TEMPLATE = load_template(ROOT / "template.yaml")
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
@@ -188,6 +194,89 @@ def test_only_the_worker_reads_sources_and_writes_outputs() -> None:
         assert ("s3:GetObject" in actions) == (name == "WorkerFunction")
 
 
+def _work(tasks: TaskTable, parts: PartTable) -> None:
+    """Do to the table all that a worker does."""
+    lease, task_id = timedelta(seconds=60), tasks.create("s3://bucket/key", 5, "m3u8", None)[0].id
+    broken = (Failure.INTERNAL, "It broke.")
+    assert tasks.claim(task_id, "worker", lease)
+    tasks.heartbeat(task_id, "worker", 0.5, lease)
+    tasks.release(task_id, "worker", *broken)
+    task = tasks.claim(task_id, "worker", lease)
+    assert task
+    parts.fan_out(task, [Part(task_id, task.attempt, 0, "picture", 0, None)])
+    number = parts.next_part(task_id, task.attempt)
+    assert number == 0
+    part = parts.claim(task_id, task.attempt, number, "worker", lease)
+    assert part
+    parts.heartbeat(part, 0.5, lease)
+    parts.add_progress(task_id, task.attempt, 0.1)
+    parts.release(part, *broken)
+    part = parts.claim(task_id, task.attempt, number, "worker", lease)
+    assert part
+    parts.split(part, 10)
+    part = parts.claim(task_id, task.attempt, 1, "worker", lease)
+    assert part
+    assert parts.complete(part)
+    finishing = tasks.claim(task_id, "worker", lease)
+    assert finishing
+    parts.all(finishing)
+    tasks.succeed(task_id, "worker", "https://media.example.com/1")
+    parts.remove(finishing)
+
+
+def _sweep(tasks: TaskTable, parts: PartTable) -> None:
+    """Do to the table all that the sweep does."""
+    task = tasks.create("s3://bucket/key", 5, "m3u8", None)[0]
+    cut = replace(task, attempt=1, parts=1)
+    tasks.due(100)
+    tasks.mark_waiting(task.id)
+    tasks.postpone(task, timedelta(seconds=60))
+    parts.all(cut)
+    parts.next_part(task.id, 1)
+    parts.fail_incomplete(cut, Failure.WORKER_LOST, "Lost.")
+    parts.remove(cut)
+    tasks.settle(task.id)
+
+
+def _bury(tasks: TaskTable, parts: PartTable) -> None:
+    """Do to the table all that the consumer of dead letters does."""
+    tasks.fail_unowned("17lok52y", Failure.WORKER_LOST, "Lost.")
+    parts.fail_unowned("17lok52y", 1, 0, Failure.WORKER_LOST, "Lost.")
+
+
+@pytest.mark.parametrize(
+    ("name", "act"), [("WorkerFunction", _work), ("SweepFunction", _sweep), ("DeadLetterFunction", _bury)]
+)
+def test_what_a_function_does_to_the_table_is_what_it_may(
+    name: str,
+    act: Callable[[TaskTable, PartTable], None],
+    table: TaskTable,
+    parts: PartTable,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create, client, done = table.create, table._connection.client, set()
+    call = client._make_api_call
+
+    def watch(operation: str, arguments: dict[str, Any]) -> Any:
+        # A transaction needs the permissions of its parts.
+        kinds = [f"{kind}Item" for item in arguments.get("TransactItems", []) for kind in item]
+        done.update(kinds or [operation])
+        return call(operation, arguments)
+
+    def create_unwatched(*arguments: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "_make_api_call", call)
+            return create(*arguments)
+
+    monkeypatch.setattr(table, "create", create_unwatched)
+    monkeypatch.setattr(client, "_make_api_call", watch)
+    act(table, parts)
+    actions = {a for statement in _statements(FUNCTIONS[name]) for a in _as_list(statement["Action"])}
+    assert {f"dynamodb:{operation}" for operation in done} == {
+        a for a in actions if a.startswith("dynamodb:")
+    }
+
+
 # The queues.
 
 
@@ -317,6 +406,8 @@ def test_defaults_of_the_template_and_of_the_code_agree() -> None:
         parameters["RetentionDays"]["Default"]
         == settings.DeleteSettings.model_fields["retention_days"].default
     )
+    for function in (settings.WorkerSettings, settings.SweepSettings):
+        assert parameters["MaxWorkers"]["Default"] == function.model_fields["max_workers"].default
     assert (
         parameters["LeaseSeconds"]["Default"] == settings.WorkerSettings.model_fields["lease_seconds"].default
     )
