@@ -79,7 +79,7 @@ def _plain(clip: Path, home: Path, target: str, quality: int) -> float:
     source = probe(_TOOLS, str(clip), clip.stat().st_size)
     if needs_keyframes(source, FORMATS[target], quality):
         source = with_keyframes(source, str(clip))
-    encoding = command.build(_TOOLS, plan(source, FORMATS[target], quality), str(clip), folder)
+    encoding = command.whole(_TOOLS, plan(source, FORMATS[target], quality), str(clip), folder)
     started = time.perf_counter()
     subprocess.run(encoding, check=True, capture_output=True)
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Worker: takes a task from the queue, transcodes its source and publishes the result."""
+"""Worker: takes a task, or a part of one, from the queue, transcodes its source and publishes the result."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from transcoding.data.media_store import MediaStore
+from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
@@ -30,25 +31,34 @@ settings = WorkerSettings.read()
 queue = JobQueue(settings.queue_url)
 job = Job(
     TaskTable(settings.table_name),
+    PartTable(settings.table_name),
+    queue,
     OutputStore(settings.output_bucket),
     Transcoder(
         MediaStore(settings.output_bucket),
         Tools.within(settings.ffmpeg_dir),
         max_source_bytes=settings.max_source_bytes,
+        part_seconds=settings.part_seconds,
+        fan_out_seconds=settings.fan_out_seconds,
     ),
     base_url=settings.output_base_url,
     lease=settings.lease,
+    window=settings.max_workers,
 )
 # A message that fails is reported as such; raising as well would count as an error of the function.
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 def work_on(record: SQSRecord, lambda_context: LambdaContext) -> None:
-    """Do the task that a message names."""
+    """Do the task, or the part of one, that a message names."""
     deadline = time.monotonic() + lambda_context.get_remaining_time_in_millis() / 1000
     owner = f"{lambda_context.aws_request_id}/{record.message_id}"
+    message = record.json_body
     try:
-        outcome = job.run(record.json_body["task_id"], owner, deadline)
+        if message["step"] == "part":
+            outcome = job.run_part(message["task_id"], message["attempt"], message["part"], owner, deadline)
+        else:
+            outcome = job.run(message["task_id"], owner, deadline)
     except Exception:
         # Otherwise it would stay invisible for the whole visibility timeout.
         queue.postpone(record.receipt_handle, RETRY_SECONDS)

@@ -72,6 +72,10 @@ class WorkerSettings(Settings):
     lease_seconds: Annotated[int, Field(ge=5)] = 60
     #: The most workers that run at once; so many parts of a task are queued at a time.
     max_workers: Annotated[int, Field(ge=1)] = 10
+    #: The length of a part, and the longest source that one worker does by itself, both in seconds of 1080p
+    #: at 30 frames a second: of what is more or less work, parts are shorter or longer.
+    part_seconds: Annotated[float, Field(ge=1)]
+    fan_out_seconds: Annotated[float, Field(ge=0)]
     ffmpeg_dir: Path = Path("/opt/bin")
     #: The most bytes that are copied from an http(s) source.
     max_source_bytes: Annotated[int, Field(gt=0)]

@@ -7,7 +7,7 @@ import json
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +21,8 @@ from transcoding.data import clients
 from transcoding.data.media_store import MediaStore
 from transcoding.domain.fetch import HttpSource
 from transcoding.domain.model import Task
-from transcoding.domain.transcode import Transcoder
+from transcoding.domain.transcode import Prepared, Transcoder
+from transcoding.media.parts import Span
 from transcoding.media.tools import Tools
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +115,25 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 _numbers = itertools.count()
 
 
+def in_parts(
+    transcoder: Transcoder,
+    task: Task,
+    prepared: Prepared,
+    spans: Sequence[Span],
+    work: Path,
+    report: Callable[[float], None],
+) -> str:
+    """Do as the workers do that share a task, in an order that is not the result's."""
+    transcoder.store(task, prepared)
+    prepared = transcoder.recall(task)
+    parts = transcoder.parts(task, prepared, spans)
+    for part in reversed(parts):
+        folder = work / str(part.number)
+        folder.mkdir()
+        assert transcoder.run_part(task, prepared, part, folder, report) is None
+    return transcoder.finish(task, prepared, parts, report)
+
+
 @pytest.fixture
 def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
     """Transcode a file as a worker does, and return the result."""
@@ -126,6 +146,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         attempt: int = 1,
         present: bool = True,
         url: str = "",
+        part_seconds: float | None = None,
         report: Callable[[float], None] = lambda progress: None,
     ) -> Result:
         number = next(_numbers)
@@ -145,8 +166,21 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         work.mkdir()
         # The servers of these tests are on this machine, where no source may be otherwise.
         fetch = partial(HttpSource, is_allowed=lambda address: True)
-        transcoder = Transcoder(MediaStore("output"), TOOLS, max_source_bytes=10**9, fetch=fetch)
-        key = transcoder.run(task, work, report, time.monotonic() + 300)
+        transcoder = Transcoder(
+            MediaStore("output"),
+            TOOLS,
+            max_source_bytes=10**9,
+            part_seconds=part_seconds or 1e9,
+            fan_out_seconds=0 if part_seconds else 1e9,
+            fetch=fetch,
+        )
+        prepared = transcoder.prepare(task, report, time.monotonic() + 300)
+        spans = transcoder.spans(task, prepared)
+        if spans:
+            key = in_parts(transcoder, task, prepared, spans, work, report)
+        else:
+            assert not part_seconds, "the source is not cut into parts"
+            key = transcoder.run(task, prepared, work, report)
         folder = tmp_path / f"result{number}"
         prefix = key.rpartition("/")[0] + "/"
         objects = {}
@@ -157,7 +191,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
             answer = s3.get_object(Bucket="output", Key=item["Key"])
             path.write_bytes(answer["Body"].read())
             objects[name] = answer
-        left = [p for p in work.rglob("*.m*") if p.suffix in {".m4s", ".mp4"}]
+        left = [p for p in work.rglob("*.m*") if p.suffix in {".m4s", ".mp4"} and p.name != "init.mp4"]
         assert not left, "media is left in the temporary folder"
         return Result(folder / key.rpartition("/")[2], objects)
 

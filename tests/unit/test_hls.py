@@ -1,5 +1,6 @@
 """Playlists, read back by a parser that is not ours."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import m3u8
@@ -10,26 +11,35 @@ from transcoding.media.hls import (
     Picture,
     Rendition,
     Segment,
+    closed,
     finished_segments,
     master_playlist,
     media_playlist,
-    target_duration,
 )
 
-segments = st.lists(
-    st.builds(
-        Segment,
-        name=st.integers(0, 99_999).map(lambda n: f"{n:05d}.m4s"),
-        duration=st.floats(0.02, 6.49),
-        size=st.integers(1, 10**8),
-    ),
-    min_size=1,
-    max_size=50,
-)
+TIMESCALE = 12_800
+
+
+@st.composite
+def lists_of_segments(draw):
+    """Segments one after the other."""
+    made, start = [], 0
+    for _ in range(draw(st.integers(1, 50))):
+        end = start + draw(st.integers(TIMESCALE // 50, int(6.49 * TIMESCALE)))
+        made.append(Segment(start, end, draw(st.integers(1, 10**8)), draw(st.integers(1, 400))))
+        start = end
+    return made
+
+
+segments = lists_of_segments()
+
+
+def seconds(segment):
+    return (segment.end - segment.start) / TIMESCALE
 
 
 def rendition(made):
-    return Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", tuple(made))
+    return Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", TIMESCALE, tuple(made))
 
 
 @given(segments)
@@ -40,27 +50,33 @@ def test_a_media_playlist_reads_back_as_it_was(made):
     assert parsed.is_independent_segments
     assert parsed.segment_map[0].uri == "init.mp4"
     assert [s.uri for s in parsed.segments] == [s.name for s in made]
-    assert all(abs(a.duration - b.duration) < 1e-5 for a, b in zip(parsed.segments, made, strict=True))
+    assert all(abs(a.duration - seconds(b)) < 1e-5 for a, b in zip(parsed.segments, made, strict=True))
     assert all(round(s.duration) <= parsed.target_duration for s in parsed.segments)
 
 
 @given(segments)
 def test_what_was_written_is_what_is_found_finished(made):
-    found = finished_segments(media_playlist(rendition(made)))
-    assert [name for name, _ in found] == [s.name for s in made]
+    assert finished_segments(media_playlist(rendition(made))) == [s.name for s in made]
+
+
+@given(segments)
+def test_closed_segments_leave_no_gap(made):
+    torn = [replace(segment, end=segment.end - 1) for segment in made]
+    assert closed(torn)[:-1] == tuple(made[:-1])
+    assert closed(torn)[-1] == torn[-1]
 
 
 @given(segments)
 def test_no_full_segment_is_over_the_declared_bandwidth(made):
     made_of = rendition(made)
-    full = [s for s in made if s.duration >= target_duration(made) / 2]
-    assert all(s.size * 8 / s.duration <= made_of.peak_bit_rate for s in full)
+    full = [s for s in made if seconds(s) >= made_of.target_duration / 2]
+    assert all(s.size * 8 / seconds(s) <= made_of.peak_bit_rate for s in full)
     assert made_of.average_bit_rate >= sum(s.size for s in made) * 8 / made_of.duration
 
 
 def test_a_master_playlist_tells_all_that_a_player_chooses_by():
-    video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", (Segment("0.m4s", 6.0, 600_000),))
-    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", (Segment("0.m4s", 6.0, 96_000),))
+    video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, (Segment(0, 6000, 600_000, 150),))
+    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000, 281),))
     text = master_playlist(video, Picture(1280, 720, Fraction(30_000, 1001)), audio, 2)
     parsed = m3u8.loads(text)
     (variant,) = parsed.playlists
@@ -76,7 +92,7 @@ def test_a_master_playlist_tells_all_that_a_player_chooses_by():
 
 
 def test_sound_alone_is_the_variant():
-    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", (Segment("0.m4s", 6.0, 96_000),))
+    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000, 281),))
     parsed = m3u8.loads(master_playlist(None, None, audio, 1))
     assert parsed.playlists[0].uri == "audio/index.m3u8"
     assert parsed.playlists[0].stream_info.resolution is None
@@ -84,5 +100,5 @@ def test_sound_alone_is_the_variant():
 
 
 def test_an_unfinished_playlist_lists_only_what_is_complete():
-    assert finished_segments("#EXTM3U\n#EXTINF:6.000000,\n00000.m4s\n#EXTINF:6.0") == [("00000.m4s", 6.0)]
+    assert finished_segments("#EXTM3U\n#EXTINF:6.000000,\n00000.m4s\n#EXTINF:6.0") == ["00000.m4s"]
     assert finished_segments("") == []

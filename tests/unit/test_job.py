@@ -6,38 +6,77 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.conftest import BUCKET, Aws
-from transcoding.data.storage import OutputStore, output_prefix
+from tests.conftest import BUCKET, QUEUE_URL, Aws
+from transcoding.data.part_table import PartTable
+from transcoding.data.queue import JobQueue
+from transcoding.data.storage import OutputStore, output_prefix, work_prefix
 from transcoding.data.task_table import TaskTable
-from transcoding.domain import heartbeat
+from transcoding.domain import heartbeat, job
 from transcoding.domain.errors import Failure, TaskFailedError, UnavailableError
 from transcoding.domain.job import Job, Outcome, RetryLaterError
-from transcoding.domain.model import Status, Task
+from transcoding.domain.model import Part, Status, Task
+from transcoding.domain.transcode import ENCODED
 
 LEASE = timedelta(seconds=60)
 
 
 class Transcoder:
-    """Stores one object, then does what a test says."""
+    """Stores one object, then does what a test says; cuts a source into as many parts as a test says."""
 
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
-        self.then: Callable[[Task, Callable[[float], None]], None] = lambda task, report: None
+        self.then: Callable[..., int | None] = lambda task, report, part=None: None
+        self.cuts = 0
+        self.finished: list[int] = []
 
-    def run(self, task: Task, folder: Path, report: Callable[[float], None], deadline: float) -> str:
+    def prepare(self, task: Task, report: Callable[[float], None], deadline: float) -> SimpleNamespace:
+        return SimpleNamespace(begun=0.0)
+
+    def spans(self, task: Task, prepared: object) -> range:
+        return range(self.cuts)
+
+    def parts(self, task: Task, prepared: object, spans: range) -> list[Part]:
+        ends = [*(100 * n for n in spans[1:]), None]
+        return [Part(task.id, task.attempt, n, "picture", 100 * n, ends[n]) for n in spans]
+
+    def store(self, task: Task, prepared: object) -> None:
+        self.aws.put_object(f"{work_prefix(task.id, task.attempt)}prepared.json")
+
+    def recall(self, task: Task) -> SimpleNamespace:
+        return SimpleNamespace(begun=0.0)
+
+    def has_sound(self, task: Task, prepared: object) -> bool:
+        return False
+
+    def share(self, task: Task, prepared: object, part: Part) -> float:
+        return 1 / self.cuts
+
+    def run(self, task: Task, prepared: object, folder: Path, report: Callable[[float], None]) -> str:
         key = f"{output_prefix(task.id, task.attempt)}video.mp4"
         self.aws.put_object(key)
         self.then(task, report)
         return key
 
+    def run_part(
+        self, task: Task, prepared: object, part: Part, folder: Path, report: Callable[[float], None]
+    ) -> int | None:
+        self.aws.put_object(f"{output_prefix(task.id, task.attempt)}{part.start}.m4s")
+        return self.then(task, report, part)
+
+    def finish(self, task: Task, prepared: object, parts: list[Part], report: Callable[[float], None]) -> str:
+        self.finished.append(len(parts))
+        return f"{output_prefix(task.id, task.attempt)}master.m3u8"
+
 
 @pytest.fixture(autouse=True)
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "INTERVAL", 0.05)
+    monkeypatch.setattr(job, "TASK_INTERVAL", 0.05)
+    monkeypatch.setattr(job, "PART_INTERVAL", 0.05)
 
 
 @pytest.fixture
@@ -46,9 +85,31 @@ def transcoder(aws: Aws) -> Transcoder:
 
 
 @pytest.fixture
-def run(table: TaskTable, transcoder: Any) -> Callable[[str], Outcome]:
-    job = Job(table, OutputStore(BUCKET), transcoder, base_url="https://cdn.example.com", lease=LEASE)
-    return lambda task_id: job.run(task_id, f"worker-{time.monotonic_ns()}", time.monotonic() + 900)
+def worker(aws: Aws, table: TaskTable, parts: PartTable, transcoder: Any) -> Job:
+    return Job(
+        table,
+        parts,
+        JobQueue(QUEUE_URL),
+        OutputStore(BUCKET),
+        transcoder,
+        base_url="https://cdn.example.com",
+        lease=LEASE,
+        window=2,
+    )
+
+
+@pytest.fixture
+def run(worker: Job) -> Callable[[str], Outcome]:
+    return lambda task_id: worker.run(task_id, f"worker-{time.monotonic_ns()}", time.monotonic() + 900)
+
+
+@pytest.fixture
+def run_part(worker: Job) -> Callable[..., Outcome]:
+    def run(task: Task, number: int, *, seconds: float = 900, attempt: int = 1) -> Outcome:
+        owner = f"worker-{time.monotonic_ns()}"
+        return worker.run_part(task.id, attempt, number, owner, time.monotonic() + seconds)
+
+    return run
 
 
 @pytest.fixture
@@ -62,14 +123,14 @@ def read(table: TaskTable, task: Task) -> Task:
     return found
 
 
-def fail(error: Exception) -> Callable[[Task, Callable[[float], None]], None]:
-    def then(task: Task, report: Callable[[float], None]) -> None:
+def fail(error: Exception) -> Callable[..., None]:
+    def then(task: Task, report: Callable[[float], None], part: Part | None = None) -> None:
         raise error
 
     return then
 
 
-def wait_for_loss(task: Task, report: Callable[[float], None]) -> None:
+def wait_for_loss(task: Task, report: Callable[[float], None], part: Part | None = None) -> None:
     for _ in range(200):
         report(0.5)
         time.sleep(0.05)
@@ -110,10 +171,9 @@ def test_a_source_that_cannot_be_transcoded_fails_the_task_at_once(run, table, t
     assert aws.keys() == []
 
 
-def test_an_attempt_that_does_not_end_in_time_fails_the_task(table, task, transcoder, aws):
+def test_an_attempt_that_does_not_end_in_time_fails_the_task(worker, table, task, transcoder, aws):
     transcoder.then = lambda task, report: report(0.5)
-    job = Job(table, OutputStore(BUCKET), transcoder, base_url="https://cdn.example.com", lease=LEASE)
-    assert job.run(task.id, "worker", time.monotonic() + 1) is Outcome.FAILED
+    assert worker.run(task.id, "worker", time.monotonic() + 1) is Outcome.FAILED
     assert read(table, task).error_code == Failure.TIMED_OUT
     assert aws.keys() == []
 
@@ -201,3 +261,114 @@ def test_success_that_is_written_twice_is_success(table, task):
     table.succeed(task.id, "worker", "https://cdn.example.com/x")
     table.succeed(task.id, "worker", "https://cdn.example.com/x")
     assert read(table, task).status is Status.SUCCEEDED
+
+
+# Tasks in parts.
+
+
+@pytest.fixture
+def cut_task(run, task, transcoder, aws) -> Task:
+    """A task that was cut into four parts, of which two are queued."""
+    transcoder.cuts = 4
+    assert run(task.id) is Outcome.FANNED_OUT
+    return task
+
+
+def queued(aws: Aws) -> list[int]:
+    return [message["part"] for message in aws.take_messages() if message["step"] == "part"]
+
+
+def test_a_task_that_is_cut_queues_as_many_parts_as_there_are_workers(cut_task, table, aws):
+    assert queued(aws) == [0, 1]
+    cut = read(table, cut_task)
+    assert (cut.status, cut.parts, cut.parts_left) == (Status.RUNNING, 4, 4)
+
+
+def test_each_part_that_is_done_queues_another_and_the_last_finishes_the_task(
+    cut_task, run_part, table, transcoder, aws
+):
+    queued(aws)
+    assert [run_part(cut_task, n) for n in (1, 0, 2)] == [Outcome.PART_DONE] * 3
+    assert queued(aws) == [2, 3]
+    shown = read(table, cut_task).progress
+    assert shown == pytest.approx(0.75 * ENCODED)
+    assert run_part(cut_task, 3) is Outcome.SUCCEEDED
+    done = read(table, cut_task)
+    assert (done.status, done.progress) == (Status.SUCCEEDED, 1.0)
+    assert done.target_url.endswith("/1/master.m3u8")
+    assert transcoder.finished == [4]
+    assert aws.keys() == [f"outputs/{cut_task.id}/1/{start}.m4s" for start in (0, 100, 200, 300)]
+
+
+def test_messages_of_parts_that_come_again_change_nothing(cut_task, run_part, table, transcoder, run):
+    for number in (0, 0, 1, 2, 3, 3, 1):
+        run_part(cut_task, number)
+    assert run(cut_task.id) is Outcome.IDLE
+    assert transcoder.finished == [4]
+    assert read(table, cut_task).status is Status.SUCCEEDED
+    assert run_part(cut_task, 0, attempt=2) is Outcome.IDLE
+
+
+def test_a_part_that_runs_out_of_time_leaves_its_rest_to_another(cut_task, run_part, table, transcoder, aws):
+    queued(aws)
+    transcoder.then = lambda task, report, part: 150 if (part.start, part.tries) == (100, 1) else None
+    assert run_part(cut_task, 1) is Outcome.PART_DONE
+    assert read(table, cut_task).parts == 5
+    assert [run_part(cut_task, n) for n in (0, 2, 3)] == [Outcome.PART_DONE] * 3
+    assert queued(aws) == [2, 3, 4]
+    assert run_part(cut_task, 4) is Outcome.SUCCEEDED
+    assert transcoder.finished == [5]
+
+
+def test_a_part_that_cannot_be_encoded_fails_the_task_once(cut_task, run_part, table, transcoder, aws):
+    transcoder.then = fail(TaskFailedError(Failure.DAMAGED, "It is torn."))
+    assert run_part(cut_task, 1) is Outcome.FAILED
+    failed = read(table, cut_task)
+    assert (failed.status, failed.error_code, failed.error_info) == (Status.FAILED, 2005, "It is torn.")
+    assert aws.keys() == []
+    transcoder.then = fail(TaskFailedError(Failure.NOT_MEDIA, "It is a letter."))
+    assert run_part(cut_task, 0) is Outcome.IDLE
+    assert read(table, cut_task) == failed
+
+
+def test_a_part_is_tried_three_times_and_then_fails_the_task(cut_task, run_part, table, transcoder, aws):
+    transcoder.then = fail(OSError("the disk is on fire"))
+    for _ in range(2):
+        with pytest.raises(RetryLaterError):
+            run_part(cut_task, 1)
+        assert read(table, cut_task).status is Status.RUNNING
+    assert run_part(cut_task, 1) is Outcome.FAILED
+    assert read(table, cut_task).error_code == Failure.INTERNAL
+    assert aws.keys() == []
+
+
+def test_parts_of_a_task_that_is_deleted_stop_and_leave_nothing(cut_task, run_part, table, transcoder, aws):
+    def then(task: Task, report: Callable[[float], None], part: Part) -> None:
+        table.delete(task.id, timedelta(days=30))
+        wait_for_loss(task, report)
+
+    transcoder.then = then
+    assert run_part(cut_task, 1) is Outcome.LOST
+    assert read(table, cut_task).status is Status.DELETED
+    assert aws.keys() == []
+    assert run_part(cut_task, 0) is Outcome.IDLE
+
+
+def test_a_worker_without_time_to_finish_leaves_it_to_another(cut_task, run_part, run, table, aws):
+    for number in (0, 1, 2):
+        run_part(cut_task, number)
+    aws.take_messages()
+    assert run_part(cut_task, 3, seconds=100) is Outcome.PART_DONE
+    assert aws.take_messages() == [{"task_id": cut_task.id, "step": "transcode"}]
+    assert run(cut_task.id) is Outcome.SUCCEEDED
+
+
+def test_the_progress_of_a_part_is_added_while_it_runs(cut_task, run_part, table, transcoder):
+    def then(task: Task, report: Callable[[float], None], part: Part) -> None:
+        for progress in (0.2, 0.4, 0.5):
+            time.sleep(0.2)
+            report(progress)
+        assert 0 < read(table, task).progress <= 0.125
+
+    transcoder.then = then
+    assert run_part(cut_task, 1) is Outcome.PART_DONE

@@ -92,6 +92,10 @@ class MediaStore:
             CacheControl=_CACHE_CONTROL,
         )
 
+    def get(self, key: str) -> bytes:
+        """Read a small object of the output bucket."""
+        return self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
     def copy_in(self, stream: Readable, key: str) -> TransferFuture:
         """Begin to store a stream of unknown length, in bounded memory."""
         return self._transfers.upload(cast("IO[bytes]", stream), self.bucket, key)

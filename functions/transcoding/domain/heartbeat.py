@@ -1,35 +1,34 @@
-"""Keeps a worker's lease of its task, and tells when it is lost."""
+"""Keeps a worker's lease of its task or part, and tells when it is lost."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
 
 from aws_lambda_powertools import Logger
 
-from transcoding.data.task_table import TaskTable
 from transcoding.domain.errors import LeaseLostError
-from transcoding.domain.model import Task
 
-#: Seconds between two writes of progress; also how late a worker learns that its task was deleted.
-INTERVAL = 2.0
+#: Notes the progress and extends the lease; raises LeaseLostError.
+Beat = Callable[[float, timedelta], None]
 
 logger = Logger(child=True)
 
 
 class Heartbeat:
-    """Extends the lease and writes the progress every two seconds while the `with` block runs.
+    """Calls `beat` every `interval` seconds while the `with` block runs.
 
     Where the table cannot be reached until the lease is over, the lease counts as lost: another worker may
     have the task by then.
     """
 
-    def __init__(self, table: TaskTable, task: Task, lease: timedelta) -> None:
-        self._table = table
-        self._task = task
+    def __init__(self, beat: Beat, lease: timedelta, interval: float) -> None:
+        self._beat_once = beat
         self._lease = lease
+        self._interval = interval
         self._progress = 0.0
         self._ends = time.monotonic() + lease.total_seconds()
         self._lost = threading.Event()
@@ -53,16 +52,16 @@ class Heartbeat:
             raise LeaseLostError
 
     def _beat(self) -> None:
-        while not self._done.wait(INTERVAL):
+        while not self._done.wait(self._interval):
             sent = time.monotonic()
             try:
-                self._table.heartbeat(self._task.id, self._task.lease_owner, self._progress, self._lease)
+                self._beat_once(self._progress, self._lease)
             except LeaseLostError:
                 self._lost.set()
                 return
             except Exception:
                 logger.warning("heartbeat failed", exc_info=True)
-                if time.monotonic() > self._ends - INTERVAL:
+                if time.monotonic() > self._ends - self._interval:
                     self._lost.set()
                     return
             else:

@@ -1,29 +1,49 @@
-"""The worker's work: one task, from its source to its published result."""
+"""The worker's work: a task, or a part of one, from its source to what is published."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from aws_lambda_powertools import Logger
 
+from transcoding.data.part_table import PartTable
+from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.domain.errors import Failure, LeaseLostError, TaskFailedError, UnavailableError
 from transcoding.domain.heartbeat import Heartbeat
-from transcoding.domain.model import Task
-from transcoding.domain.transcode import Transcoder
+from transcoding.domain.model import Part, Status, Task
+from transcoding.domain.transcode import ENCODED, OutOfTimeError, Prepared, Report, Transcoder
+from transcoding.media.parts import Span
 
 #: Kept of an invocation's time for cleaning up, seconds.
 _RESERVE = 30.0
+#: Joining the parts is left to another invocation where less than this is left, seconds.
+_JOINING = 300.0
 _FOLDER_PREFIX = "transcoding-"
 #: A folder this old belongs to a worker that was killed, seconds: no invocation lasts longer.
 _STALE = 1800.0
+
+#: Seconds between two signs of life of a worker: of a task, and of a part, which there may be many of. Also
+#: how late a worker learns that its task was deleted.
+TASK_INTERVAL, PART_INTERVAL = 2.0, 4.0
+#: Writes a second to a task's item by all of its workers, to tell how far it is.
+_PROGRESS_WRITES = 25
+#: What the sound is of a task's work, where there is a picture.
+_SOUND_SHARE = 0.05
+
+_OUT_OF_TIME = (
+    "The source takes longer to transcode than a worker has time. Ask for a lower quality, "
+    "or send it in parts."
+)
 
 logger = Logger(child=True)
 
@@ -33,6 +53,10 @@ class Outcome(StrEnum):
 
     SUCCEEDED = "TasksSucceeded"
     FAILED = "TasksFailed"
+    #: The task was cut into parts, which are queued.
+    FANNED_OUT = "TasksFannedOut"
+    #: A part is done, and it was not the last one.
+    PART_DONE = "PartsDone"
     #: It was deleted, or taken over, while this worker had it.
     LOST = "TasksLost"
     #: There was nothing to do.
@@ -40,31 +64,41 @@ class Outcome(StrEnum):
 
 
 class RetryLaterError(Exception):
-    """The task was given back: its message must come again."""
+    """The task or the part was given back: its message must come again."""
 
 
 class Job:
-    """Takes tasks up, one at a time, and brings each to an end."""
+    """Takes tasks and parts up, one at a time, and brings each to an end.
+
+    `window` is how many parts of a task are on the queue, or with a worker, at a time.
+    """
 
     def __init__(
         self,
         table: TaskTable,
+        parts: PartTable,
+        queue: JobQueue,
         outputs: OutputStore,
         transcoder: Transcoder,
         *,
         base_url: str,
         lease: timedelta,
+        window: int,
     ) -> None:
         self._table = table
+        self._parts = parts
+        self._queue = queue
         self._outputs = outputs
         self._transcoder = transcoder
         self._base_url = base_url
         self._lease = lease
+        self._window = window
 
     def run(self, task_id: str, owner: str, deadline: float) -> Outcome:
         """Do a task, if there is anything to do; `deadline` (`time.monotonic()`) is the invocation's end.
 
-        Raises RetryLaterError when an attempt failed that another may not.
+        A task whose parts are all done is finished. Raises RetryLaterError when an attempt failed that
+        another may not.
         """
         _remove_stale_folders()
         task = self._table.claim(task_id, owner, self._lease)
@@ -72,48 +106,94 @@ class Job:
             logger.info("nothing to do", task_id=task_id)
             return Outcome.IDLE
         logger.info("taken up", task_id=task.id, attempt=task.attempt, origin_url=task.origin_url)
+        beat = partial(self._table.heartbeat, task.id, task.lease_owner)
         try:
-            with Heartbeat(self._table, task, self._lease) as heartbeat:
-                return self._attempt(task, heartbeat, deadline - _RESERVE)
+            with Heartbeat(beat, self._lease, TASK_INTERVAL) as heartbeat:
+                report = _until(deadline - _RESERVE, heartbeat.report)
+                return self._finish(task, report) if task.parts else self._attempt(task, report, deadline)
         except LeaseLostError:
             logger.info("task lost", task_id=task.id, attempt=task.attempt)
-            self._outputs.remove_attempt(task.id, task.attempt)
+            if task.parts:
+                self._remove_ended(task)
+            else:
+                self._outputs.remove_attempt(task.id, task.attempt)
             return Outcome.LOST
 
-    def _attempt(self, task: Task, heartbeat: Heartbeat, deadline: float) -> Outcome:
-        def report(progress: float) -> None:
-            heartbeat.report(progress)
-            if time.monotonic() > deadline:
-                raise TaskFailedError(
-                    Failure.TIMED_OUT,
-                    "The source takes longer to transcode than a worker has time. "
-                    "Ask for a lower quality, or send it in parts.",
-                )
+    def run_part(self, task_id: str, attempt: int, number: int, owner: str, deadline: float) -> Outcome:
+        """Do a part of a task, if there is anything to do, and queue another; finish the task after the last.
 
+        `deadline` and errors as in `run`.
+        """
+        _remove_stale_folders()
+        part = self._parts.claim(task_id, attempt, number, owner, self._lease)
+        task = self._table.get(task_id) if part else None
+        if part is None or task is None:
+            logger.info("nothing to do", task_id=task_id, part=number)
+            return Outcome.IDLE
+        logger.info("part taken up", task_id=task_id, attempt=attempt, part=number, tries=part.tries)
         try:
-            with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
-                key = self._transcoder.run(task, Path(folder), report, deadline)
-            self._outputs.remove_all_but(task.id, task.attempt)
+            with Heartbeat(partial(self._parts.heartbeat, part), self._lease, PART_INTERVAL) as heartbeat:
+                last = self._part(task, part, _until(deadline - _RESERVE, heartbeat.report))
         except LeaseLostError:
+            logger.info("part lost", task_id=task_id, attempt=attempt, part=number)
+            self._remove_ended(task)
+            return Outcome.LOST
+        except TaskFailedError:
+            return Outcome.FAILED
+        if not last:
+            return Outcome.PART_DONE
+        if time.monotonic() < deadline - _JOINING:
+            return self.run(task_id, owner, deadline)
+        self._queue.send(task_id)
+        return Outcome.PART_DONE
+
+    def _attempt(self, task: Task, report: Report, deadline: float) -> Outcome:
+        def make() -> str | None:
+            prepared = self._transcoder.prepare(task, report, deadline - _RESERVE)
+            spans = self._transcoder.spans(task, prepared)
+            if spans:
+                self._fan_out(task, prepared, spans)
+                return None
+            with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
+                key = self._transcoder.run(task, prepared, Path(folder), report)
+            self._outputs.remove_all_but(task.id, task.attempt)
+            return key
+
+        return self._end(task, make)
+
+    def _finish(self, task: Task, report: Report) -> Outcome:
+        def make() -> str:
+            parts = self._parts.all(task)
+            key = self._transcoder.finish(task, self._transcoder.recall(task), parts, report)
+            self._outputs.remove_all_but(task.id, task.attempt)
+            return key
+
+        outcome = self._end(task, make)
+        with suppress(UnavailableError):  # DynamoDB removes them in days
+            self._parts.remove(task)
+        return outcome
+
+    def _end(self, task: Task, make: Callable[[], str | None]) -> Outcome:
+        """Make a task's result and end the task; without one it goes on in parts."""
+        try:
+            key = make()
+        except (LeaseLostError, RetryLaterError):
             raise
-        except TaskFailedError as failure:
+        except (TaskFailedError, OutOfTimeError) as error:
+            failure = _failure(error)
             logger.warning("failed", task_id=task.id, error_code=int(failure.code), error_info=failure.info)
             self._remove_quietly(task)
             self._table.fail(task.id, task.lease_owner, failure.code, failure.info)
             return Outcome.FAILED
         except Exception:
             logger.exception("attempt failed", task_id=task.id, attempt=task.attempt)
-            self._remove_quietly(task)
-            again = self._table.release(
-                task.id,
-                task.lease_owner,
-                Failure.INTERNAL,
-                f"The service could not transcode the source in {task.attempt} attempts. "
-                "Create the task again; if it fails again, tell the operators of the service its id.",
-            )
-            if again:
+            if not task.parts:
+                self._remove_quietly(task)
+            if self._table.release(task.id, task.lease_owner, *_fault(task.id, task.attempt)):
                 raise RetryLaterError(task.id) from None
             return Outcome.FAILED
+        if key is None:
+            return Outcome.FANNED_OUT
         try:
             self._table.succeed(task.id, task.lease_owner, f"{self._base_url}/{key}")
         except UnavailableError as error:
@@ -123,9 +203,140 @@ class Job:
         logger.info("succeeded", task_id=task.id)
         return Outcome.SUCCEEDED
 
+    def _fan_out(self, task: Task, prepared: Prepared, spans: tuple[Span, ...]) -> None:
+        parts = self._transcoder.parts(task, prepared, spans)
+        self._transcoder.store(task, prepared)
+        logger.info("cut into parts", task_id=task.id, parts=len(parts))
+        try:
+            self._parts.fan_out(task, parts)
+        except UnavailableError as error:
+            # Whether the task is cut is not known, so what its parts need must stay.
+            raise RetryLaterError(task.id) from error
+        # What is not queued now, for whatever reason, the sweep queues.
+        for _ in range(min(len(parts), self._window)):
+            self._queue_next(task)
+
+    def _queue_next(self, task: Task) -> None:
+        try:
+            number = self._parts.next_part(task.id, task.attempt)
+            if number is not None:
+                self._queue.send_part(task.id, task.attempt, number)
+        except Exception:
+            logger.exception("The sweep will queue the part", task_id=task.id)
+
+    def _part(self, task: Task, part: Part, report: Report) -> bool:
+        """Make a part, and tell if it was the last. Raises TaskFailedError where it ends the whole task."""
+        try:
+            prepared = self._transcoder.recall(task)
+            share = self._share(task, prepared, part)
+            shown = _Shown(self._parts, task, part, share, self._window)
+
+            def tell(progress: float) -> None:
+                report(progress)
+                shown.tell(progress)
+
+            with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
+                rest = self._transcoder.run_part(task, prepared, part, Path(folder), tell)
+        except LeaseLostError:
+            raise
+        except (TaskFailedError, OutOfTimeError) as error:
+            failure = _failure(error)
+            logger.warning("failed", task_id=task.id, part=part.number, error_code=int(failure.code))
+            self._parts.fail(part, failure.code, failure.info)
+            self._remove_ended(task)
+            raise failure from None
+        except Exception:
+            logger.exception("try failed", task_id=task.id, part=part.number, tries=part.tries)
+            if self._parts.release(part, *_fault(task.id, part.tries)):
+                raise RetryLaterError(task.id) from None
+            self._remove_ended(task)
+            raise TaskFailedError(*_fault(task.id, part.tries)) from None
+        last = False
+        try:
+            if rest is None:
+                shown.end()
+                last = self._parts.complete(part)
+            else:
+                logger.info("part split", task_id=task.id, part=part.number, at=rest)
+                self._parts.split(part, rest)
+        except UnavailableError as error:
+            raise RetryLaterError(task.id) from error
+        logger.info("part done", task_id=task.id, part=part.number)
+        self._queue_next(task)
+        return last
+
+    def _share(self, task: Task, prepared: Prepared, part: Part) -> float:
+        """Return what the part is of the progress of the task."""
+        whole = ENCODED - prepared.begun
+        has_sound = self._transcoder.has_sound(task, prepared)
+        if part.kind == "sound":
+            return whole * _SOUND_SHARE
+        return whole * (1 - _SOUND_SHARE * has_sound) * self._transcoder.share(task, prepared, part)
+
+    def _remove_ended(self, task: Task) -> None:
+        """Remove what this worker may have stored after its task has ended without a result."""
+        with suppress(Exception):  # the sweep removes it then
+            found = self._table.get(task.id)
+            if found is None or found.status in {Status.FAILED, Status.DELETED}:
+                self._outputs.remove_task(task.id)
+
     def _remove_quietly(self, task: Task) -> None:
         with suppress(Exception):  # the sweep removes it then
             self._outputs.remove_attempt(task.id, task.attempt)
+
+
+class _Shown:
+    """Adds what a part's worker does to the progress of the task: seldom, where there are many workers."""
+
+    def __init__(self, parts: PartTable, task: Task, part: Part, share: float, workers: int) -> None:
+        self._parts = parts
+        self._task = task
+        self._share = share
+        self._told = part.progress
+        self._progress = part.progress
+        self._interval = max(PART_INTERVAL, min(task.parts, workers) / _PROGRESS_WRITES)
+        self._due = time.monotonic() + self._interval
+
+    def tell(self, progress: float) -> None:
+        """Note how far the part is, 0.0 to 1.0."""
+        self._progress = max(self._progress, progress)
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + self._interval
+            self._add()
+
+    def end(self) -> None:
+        """Note that the part is done."""
+        self._progress = 1.0
+        self._add()
+
+    def _add(self) -> None:
+        delta = (self._progress - self._told) * self._share
+        self._told = self._progress
+        with suppress(UnavailableError):  # it is only shown
+            self._parts.add_progress(self._task.id, self._task.attempt, delta)
+
+
+def _until(deadline: float, report: Report) -> Report:
+    """Return a report that raises OutOfTimeError from the deadline on."""
+
+    def checked(progress: float) -> None:
+        report(progress)
+        if time.monotonic() > deadline:
+            raise OutOfTimeError
+
+    return checked
+
+
+def _failure(error: TaskFailedError | OutOfTimeError) -> TaskFailedError:
+    return error if isinstance(error, TaskFailedError) else TaskFailedError(Failure.TIMED_OUT, _OUT_OF_TIME)
+
+
+def _fault(task_id: str, tries: int) -> tuple[Failure, str]:
+    return (
+        Failure.INTERNAL,
+        f"The service could not transcode the source in {tries} attempts. "
+        f"Create the task again; if it fails again, tell the operators of the service its id, {task_id}.",
+    )
 
 
 def _remove_stale_folders() -> None:

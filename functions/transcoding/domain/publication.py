@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +17,9 @@ from s3transfer.futures import TransferFuture
 
 from transcoding.data.media_store import MediaStore
 from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media import command, dash, hls
+from transcoding.media import command, dash, encoders, fragments, hls
 from transcoding.media.formats import Packaging
+from transcoding.media.parts import Span
 from transcoding.media.plan import Plan
 from transcoding.media.probe import probe
 from transcoding.media.tools import Tools
@@ -46,7 +52,7 @@ def publishing(
 
     Leaving the block abandons what is still under way, and returns when nothing is being stored any more.
     """
-    uploads = _Uploads(media)
+    uploads = Uploads(media)
     try:
         if plan.format.packaging is Packaging.SEGMENTS:
             yield _Segments(media, plan, folder, prefix, uploads)
@@ -56,7 +62,7 @@ def publishing(
         uploads.abandon()
 
 
-class _Uploads:
+class Uploads:
     """Uploads under way."""
 
     def __init__(self, media: MediaStore) -> None:
@@ -66,10 +72,12 @@ class _Uploads:
     def add(
         self, path: Path, key: str, content_type: str, on_bytes: Callable[[int], None] | None = None
     ) -> None:
+        """Begin to store a file."""
         self._under_way.append((self._media.upload(path, key, content_type, on_bytes), path))
 
     @property
     def done(self) -> bool:
+        """Whether nothing is under way any more."""
         return all(future.done() for future, _ in self._under_way)
 
     def settle(self, *, wait: bool = False) -> None:
@@ -84,6 +92,7 @@ class _Uploads:
         self._under_way = still
 
     def abandon(self) -> None:
+        """Give up what is under way, and return when nothing is being stored any more."""
         for future, _ in self._under_way:
             future.cancel()
         for future, _ in self._under_way:
@@ -94,70 +103,214 @@ class _Uploads:
 class _Segments:
     """A folder of fMP4 segments and a playlist for each of picture and sound, and what names them all."""
 
-    def __init__(self, media: MediaStore, plan: Plan, folder: Path, prefix: str, uploads: _Uploads) -> None:
+    def __init__(self, media: MediaStore, plan: Plan, folder: Path, prefix: str, uploads: Uploads) -> None:
         self._media = media
         self._plan = plan
-        self._folder = folder
         self._prefix = prefix
+        self._streams = [
+            Stream(name, plan, folder, prefix, uploads)
+            for name, stream in ((command.VIDEO, plan.video), (command.AUDIO, plan.audio))
+            if stream
+        ]
         self._uploads = uploads
-        self._segments: dict[str, list[hls.Segment]] = {}
-        if plan.video:
-            self._segments[command.VIDEO] = []
-        if plan.audio:
-            self._segments[command.AUDIO] = []
-        for stream in self._segments:
-            (folder / stream).mkdir()
 
     def collect(self) -> None:
-        self._uploads.settle()
-        for stream, segments in self._segments.items():
-            try:
-                playlist = (self._folder / stream / command.PLAYLIST).read_text()
-            except FileNotFoundError:
-                continue
-            for name, duration in hls.finished_segments(playlist)[len(segments) :]:
-                path = self._folder / stream / name
-                segments.append(hls.Segment(name, duration, path.stat().st_size))
-                self._upload(path, stream)
+        for stream in self._streams:
+            stream.collect()
 
     def duration(self) -> float:
-        return max(sum(s.duration for s in segments) for segments in self._segments.values())
+        return max(stream.track().duration for stream in self._streams)
 
     def finish(self, report: Callable[[float], None]) -> None:
-        renditions = {}
-        for stream, segments in self._segments.items():
-            if not segments:
-                raise TaskFailedError(
-                    Failure.DAMAGED, f"The source's {stream} could not be decoded. Export or upload it again."
-                )
-            init = self._folder / stream / command.INIT_SEGMENT
-            uri = f"{stream}/{command.PLAYLIST}"
-            codec = hls.codec_string(init.read_bytes())
-            renditions[stream] = hls.Rendition(uri, command.INIT_SEGMENT, codec, tuple(segments))
-            self._upload(init, stream)
-            self._media.put(hls.media_playlist(renditions[stream]), self._prefix + uri, hls.CONTENT_TYPE)
+        for stream in self._streams:
+            stream.store_init()
         report(0.5)
         self._uploads.settle(wait=True)
-        plan = self._plan
-        video, audio = renditions.get(command.VIDEO), renditions.get(command.AUDIO)
-        picture = None
-        if plan.video:
-            picture = hls.Picture(plan.video.width, plan.video.height, plan.video.facts.frame_rate)
-        channels = plan.audio.channels if plan.audio else 0
-        master = hls.master_playlist(video, picture, audio, channels)
-        self._media.put(master, f"{self._prefix}{command.MASTER}", hls.CONTENT_TYPE)
-        if plan.format.muxer == "dash":
-            manifest = dash.manifest(video, picture, audio, channels, command.SEGMENT_PATTERN)
-            self._media.put(manifest, self._prefix + plan.format.entry, plan.format.content_type)
+        put_playlists(self._media, self._plan, self._prefix, {s.name: s.track() for s in self._streams})
 
-    def _upload(self, path: Path, stream: str) -> None:
-        self._uploads.add(path, f"{self._prefix}{stream}/{path.name}", f"{stream}/mp4")
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What has been stored of a stream, or of a part of it: segments in order, with ticks a second.
+
+    `configuration` is a digest of what decoders are told of the stream: parts must have it in common.
+    """
+
+    timescale: int
+    codec: str
+    configuration: str
+    segments: tuple[hls.Segment, ...]
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds, also of what is missing in between."""
+        return (self.segments[-1].end - self.segments[0].start) / self.timescale if self.segments else 0.0
+
+    @property
+    def samples(self) -> int:
+        """How many frames or packets it has."""
+        return sum(segment.samples for segment in self.segments)
+
+
+def joined(tracks: Sequence[Track]) -> Track:
+    """Return the track that parts, in order, make together.
+
+    Raises TaskFailedError where there is nothing in them, and ValueError where they do not fit.
+    """
+    tracks = [track for track in tracks if track.segments]
+    if not tracks:
+        raise TaskFailedError(Failure.DAMAGED, "The source could not be decoded. Export or upload it again.")
+    first = tracks[0]
+    if any(replace(track, segments=()) != replace(first, segments=()) for track in tracks):
+        raise ValueError("the parts of a picture differ in how they are to be decoded")
+    return replace(first, segments=tuple(segment for track in tracks for segment in track.segments))
+
+
+class Stream:
+    """The segments of one stream: taken from FFmpeg's folder, set to their times, and stored.
+
+    With `span`, FFmpeg makes that part of the picture, and counts time from the part's first frame.
+    """
+
+    def __init__(
+        self, name: str, plan: Plan, folder: Path, prefix: str, uploads: Uploads, span: Span | None = None
+    ) -> None:
+        self.name = name
+        self.plan = plan
+        self._folder = folder / name
+        self._folder.mkdir()
+        self._times = folder / command.TIMES
+        self._prefix = f"{prefix}{name}/"
+        self._uploads = uploads
+        self._span = span
+        self._names: list[str] = []
+        self._segments: list[hls.Segment] = []
+        self._reorder = 0
+
+    @cached_property
+    def _init(self) -> bytes:
+        data = (self._folder / command.INIT_SEGMENT).read_bytes()
+        return fragments.with_media_time(data, self._delay) if self._span else data
+
+    @cached_property
+    def _facts(self) -> fragments.Init:
+        return fragments.read_init(self._init)
+
+    @cached_property
+    def _delay(self) -> int:
+        """How long before it is shown the first frame of every part is decoded, in ticks."""
+        if self.plan.video is None:
+            return 0
+        timescale = fragments.read_init((self._folder / command.INIT_SEGMENT).read_bytes()).timescale
+        frames = encoders.REORDERED[self.plan.video.codec]
+        return round(frames * timescale / self.plan.video.facts.frame_rate)
+
+    @cached_property
+    def _start(self) -> int:
+        """When the first frame is shown, in ticks of the result's timeline."""
+        time = self._time(0)
+        return round(time[0] * self._facts.timescale) if time else 0
+
+    def _time(self, number: int) -> tuple[Fraction, Fraction] | None:
+        """When a frame that was encoded is shown in the result and in the source, in seconds."""
+        try:
+            with self._times.open() as lines:
+                line = next(islice(lines, number, None), "")
+        except FileNotFoundError:
+            return None
+        if not line.endswith("\n"):
+            return None
+        pts, base, source_pts, source_base = line.split()
+        return int(pts) * Fraction(base), int(source_pts) * Fraction(source_base)
+
+    def starts_late(self) -> bool:
+        """Tell whether the part lacks frames at its start, as far as the frame rate tells."""
+        time = self._time(0)
+        if not (self._span and self.plan.video and time):
+            return False
+        facts = self.plan.video.facts
+        return (
+            facts.constant_frame_rate and time[1] - self._span.start * facts.time_base > 2 / facts.frame_rate
+        )
+
+    def next_start(self) -> int | None:
+        """Return the tick of the source at which what is not stored starts; None before anything is."""
+        time = self._time(self.track().samples) if self._segments else None
+        if not (time and self.plan.video):
+            return None
+        return round(time[1] / self.plan.video.facts.time_base)
+
+    def collect(self) -> None:
+        """Store the segments that FFmpeg has finished since, and forget those that are stored."""
+        self._uploads.settle()
+        try:
+            playlist = (self._folder / command.PLAYLIST).read_text()
+        except FileNotFoundError:
+            return
+        for name in hls.finished_segments(playlist)[len(self._names) :]:
+            path = self._folder / name
+            data = path.read_bytes()
+            fragment = fragments.read(data)
+            if self._span:
+                if not self._names:
+                    self._reorder, _ = fragment.shown()
+                fragment = fragment.placed(self._start, self._reorder, self._delay)
+                data = fragments.retimed(data, fragment)
+                path.write_bytes(data)
+            start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
+            segment = hls.Segment(start, end, len(data), len(fragment.samples))
+            self._names.append(name)
+            self._segments.append(segment)
+            self._uploads.add(path, self._prefix + segment.name, f"{self.name}/mp4")
+
+    def store_init(self) -> None:
+        """Store the init segment. Raises TaskFailedError where nothing of the stream could be decoded."""
+        if not self._segments:
+            raise TaskFailedError(
+                Failure.DAMAGED, f"The source's {self.name} could not be decoded. Export or upload it again."
+            )
+        path = self._folder / command.INIT_SEGMENT
+        path.write_bytes(self._init)
+        self._uploads.add(path, self._prefix + path.name, f"{self.name}/mp4")
+
+    def track(self) -> Track:
+        """Return what has been stored so far."""
+        if not self._segments:
+            return Track(1, "", "", ())
+        digest = hashlib.sha256(fragments.configuration(self._init)).hexdigest()
+        return Track(self._facts.timescale, hls.codec_string(self._init), digest, tuple(self._segments))
+
+
+def put_playlists(media: MediaStore, plan: Plan, prefix: str, tracks: Mapping[str, Track]) -> None:
+    """Store what names the segments, and last what `target_url` points at."""
+    renditions = {
+        name: hls.Rendition(
+            f"{name}/{command.PLAYLIST}",
+            command.INIT_SEGMENT,
+            track.codec,
+            track.timescale,
+            hls.closed(track.segments),
+        )
+        for name, track in tracks.items()
+    }
+    for rendition in renditions.values():
+        media.put(hls.media_playlist(rendition), prefix + rendition.uri, hls.CONTENT_TYPE)
+    video, audio = renditions.get(command.VIDEO), renditions.get(command.AUDIO)
+    picture = None
+    if plan.video:
+        picture = hls.Picture(plan.video.width, plan.video.height, plan.video.facts.frame_rate)
+    channels = plan.audio.channels if plan.audio else 0
+    master = hls.master_playlist(video, picture, audio, channels)
+    media.put(master, f"{prefix}{command.MASTER}", hls.CONTENT_TYPE)
+    if plan.format.muxer == "dash":
+        manifest = dash.manifest(video, picture, audio, channels)
+        media.put(manifest, prefix + plan.format.entry, plan.format.content_type)
 
 
 class _File:
     """One file, which is complete only when FFmpeg is done."""
 
-    def __init__(self, tools: Tools, plan: Plan, folder: Path, prefix: str, uploads: _Uploads) -> None:
+    def __init__(self, tools: Tools, plan: Plan, folder: Path, prefix: str, uploads: Uploads) -> None:
         self._tools = tools
         self._plan = plan
         self._path = folder / plan.format.entry

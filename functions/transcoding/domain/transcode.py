@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aws_lambda_powertools import Logger
+from pydantic import TypeAdapter
 
 from transcoding.data.media_store import MediaStore
 from transcoding.data.storage import output_prefix, work_prefix
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.domain.fetch import HttpSource
-from transcoding.domain.model import Task
-from transcoding.domain.publication import publishing
+from transcoding.domain.model import Part, PartKind, Task
+from transcoding.domain.publication import Stream, Track, Uploads, joined, publishing, put_playlists
 from transcoding.media import command
 from transcoding.media.encoder import Encoder
-from transcoding.media.formats import FORMATS
+from transcoding.media.facts import EntryPoint, SourceFacts
+from transcoding.media.formats import FORMATS, Packaging
+from transcoding.media.parts import Span, begin, cut, entry, part_length, span_frames, span_seconds
 from transcoding.media.plan import Plan, needs_keyframes, plan
 from transcoding.media.probe import probe, with_keyframes
 from transcoding.media.tools import Tools, diagnose
@@ -32,20 +37,39 @@ _POLL = 0.25
 #: FFmpeg that gets no further for so long never will, seconds.
 _STALL = 120.0
 #: Where in a task's progress the copying of an http(s) source, and the encoding, end.
-_COPIED_IN, _ENCODED = 0.1, 0.96
+_COPIED_IN, ENCODED = 0.1, 0.96
 #: A result may miss this much of what the source promised: containers round, and last packets get lost.
 _SHORTFALL, _SHORTFALL_SECONDS = 0.05, 1.0
+
+#: Parts whose results are read at once.
+_READERS = 16
 
 logger = Logger(child=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Located:
-    """Where FFmpeg reads a source; `size` in bytes; `begun` is the progress spent on getting it there."""
+class Prepared:
+    """A source that has been looked at: where it is in S3, and what is known of it.
 
-    url: str
-    size: int
-    begun: float = 0.0
+    `begun` is the share of the task's progress that was spent on getting there.
+    """
+
+    bucket: str
+    key: str
+    begun: float
+    source: SourceFacts
+
+
+class OutOfTimeError(Exception):
+    """Raised by `Report` when the invocation comes to its end."""
+
+
+class _LateEntryError(Exception):
+    """Reading from an entry point has missed frames of the part."""
+
+
+_PREPARED = TypeAdapter(Prepared)
+_TRACK = TypeAdapter(Track)
 
 
 class Transcoder:
@@ -57,47 +81,194 @@ class Transcoder:
         tools: Tools,
         *,
         max_source_bytes: int,
+        part_seconds: float,
+        fan_out_seconds: float,
         fetch: Callable[..., HttpSource] = HttpSource,
     ) -> None:
         self._media = media
         self._tools = tools
         self._max_source_bytes = max_source_bytes
+        self._part_seconds = part_seconds
+        self._fan_out_seconds = fan_out_seconds
         self._fetch = fetch
 
-    def run(self, task: Task, folder: Path, report: Report, deadline: float) -> str:
-        """Make the task's result and return the key that `target_url` is to point at.
+    def prepare(self, task: Task, report: Report, deadline: float) -> Prepared:
+        """Find the source and look at it, as far as planning needs.
 
-        `folder` is an empty one for temporary files, `deadline` when an http(s) source must have been read,
-        in seconds of `time.monotonic()`. Raises TaskFailedError where no attempt can succeed, whatever
-        `report` raises, and other errors where another attempt may help.
+        `deadline` is when an http(s) source must have been read, in seconds of `time.monotonic()`. Raises
+        TaskFailedError where no attempt can succeed, whatever `report` raises, and other errors where another
+        attempt may help.
         """
-        located = self._locate(task, report, deadline)
+        bucket, key, size, begun = self._locate(task, report, deadline)
+        url = self._media.presigned_url(bucket, key)
+        source = probe(self._tools, url, size)
         target = FORMATS[task.format]
-        source = probe(self._tools, located.url, located.size)
-        if task.attempt == 1 and needs_keyframes(source, target, task.quality):
-            source = with_keyframes(source, located.url)
         work = plan(source, target, task.quality, may_copy=task.attempt == 1)
-        logger.info("planned", task_id=task.id, source=str(source), streams=work.describe())
-        report(located.begun)
+        length = self._part_length(source, work)
+        if length or (task.attempt == 1 and needs_keyframes(source, target, task.quality)):
+            source = with_keyframes(source, url, length and length / 2)
+        report(begun)
+        return Prepared(bucket, key, begun, source)
+
+    def spans(self, task: Task, prepared: Prepared) -> tuple[Span, ...]:
+        """Return the parts that the picture is to be encoded in; none where one worker does it all."""
+        work = self._plan(task, prepared)
+        length = self._part_length(prepared.source, work)
+        spans = cut(prepared.source, work.video, length) if work.video and length else ()
+        return spans if len(spans) > 1 else ()
+
+    def store(self, task: Task, prepared: Prepared) -> None:
+        """Keep what parts need to know of the source."""
+        self._media.put(_PREPARED.dump_json(prepared).decode(), _prepared_key(task), "application/json")
+
+    def recall(self, task: Task) -> Prepared:
+        """Return what was stored of the source."""
+        return _PREPARED.validate_json(self._media.get(_prepared_key(task)))
+
+    def parts(self, task: Task, prepared: Prepared, spans: Sequence[Span]) -> list[Part]:
+        """Return the parts of a task: its sound, in one piece, and the spans of its picture."""
+        kinds: list[tuple[PartKind, int, int | None]] = [("sound", 0, None)]
+        kinds = kinds if self.has_sound(task, prepared) else []
+        kinds += [("picture", span.start, span.end) for span in spans]
+        return [Part(task.id, task.attempt, number, *rest) for number, rest in enumerate(kinds)]
+
+    def share(self, task: Task, prepared: Prepared, part: Part) -> float:
+        """Return what a part is of the whole picture, 0.0 to 1.0."""
+        work = self._plan(task, prepared)
+        whole = span_seconds(work, Span(begin(prepared.source), None))
+        return min(1.0, span_seconds(work, Span(part.start, part.end)) / whole) if whole else 0.0
+
+    def has_sound(self, task: Task, prepared: Prepared) -> bool:
+        """Tell whether the result has sound."""
+        return self._plan(task, prepared).audio is not None
+
+    def run(self, task: Task, prepared: Prepared, folder: Path, report: Report) -> str:
+        """Make the task's whole result and return the key that `target_url` is to point at.
+
+        `folder` is an empty one for temporary files. Raises as `prepare`.
+        """
+        work = self._plan(task, prepared)
+        logger.info("planned", task_id=task.id, source=str(prepared.source), streams=work.describe())
         prefix = output_prefix(task.id, task.attempt)
+        begun = prepared.begun
         with publishing(self._media, self._tools, work, folder, prefix) as publication:
-            encoding = command.build(self._tools, work, located.url, folder)
+            encoding = command.whole(self._tools, work, self._url(prepared), folder)
 
             def progress(encoder: Encoder) -> None:
                 publication.collect()
-                report(
-                    located.begun
-                    + (_ENCODED - located.begun) * _share(_reached(work, encoder), work.duration)
-                )
+                report(begun + (ENCODED - begun) * _share(_reached(work, encoder), work.duration))
 
             encoder = _encode(encoding, progress)
             _check_encoder(work, encoder)
             publication.collect()
-            _check_result(work, encoder, publication.duration())
-            publication.finish(lambda share: report(_ENCODED + (1 - _ENCODED) * share))
-        return prefix + target.entry
+            _check_result(work, encoder.frames, publication.duration())
+            publication.finish(lambda share: report(ENCODED + (1 - ENCODED) * share))
+        return prefix + work.format.entry
 
-    def _locate(self, task: Task, report: Report, deadline: float) -> _Located:
+    def run_part(
+        self, task: Task, prepared: Prepared, part: Part, folder: Path, report: Report
+    ) -> int | None:
+        """Make and store a part of the result: a span of the picture, or all the sound. Raises as `prepare`.
+
+        Where `report` raises OutOfTimeError, the segments that are finished stay, and the tick is returned at
+        which what is left starts.
+        """
+        work = self._plan(task, prepared)
+        url = self._url(prepared)
+        rest = None
+        if part.kind == "sound":
+            with self._storing(task, work, command.AUDIO, folder) as stream:
+                sound = command.sound(self._tools, work, url, folder)
+                _run(sound, stream, lambda encoder: report(_share(encoder.position, work.duration)))
+                stream.store_init()
+        else:
+            span = Span(part.start, part.end, first=part.start == begin(prepared.source))
+            point = None if span.first else entry(prepared.source.entry_points, part.start)
+            with self._storing(task, work, command.VIDEO, folder, span) as stream:
+                try:
+                    rest = self._run_span(work, url, folder, stream, span, point, report)
+                except _LateEntryError:
+                    logger.warning("decoding from the beginning", task_id=task.id, part=part.number)
+                    rest = self._run_span(work, url, folder, stream, span, None, report)
+                if span.first:
+                    stream.store_init()
+        track = stream.track()
+        self._media.put(_TRACK.dump_json(track).decode(), _track_key(task, part.number), "application/json")
+        return rest
+
+    def finish(self, task: Task, prepared: Prepared, parts: Sequence[Part], report: Report) -> str:
+        """Join the parts that all are done, and return the key that `target_url` is to point at."""
+        work = self._plan(task, prepared)
+        with ThreadPoolExecutor(_READERS) as pool:
+            kept = dict(zip(parts, pool.map(partial(self._kept, task), parts), strict=True))
+        tracks = {
+            name: joined([track for part, track in kept.items() if part.kind == kind])
+            for kind, name in (("picture", command.VIDEO), ("sound", command.AUDIO))
+            if any(part.kind == kind for part in parts)
+        }
+        duration = max(track.duration for track in tracks.values())
+        _check_result(work, tracks[command.VIDEO].samples, duration)
+        prefix = output_prefix(task.id, task.attempt)
+        if work.format.packaging is Packaging.SEGMENTS:
+            put_playlists(self._media, work, prefix, tracks)
+        else:
+            raise NotImplementedError
+        return prefix + work.format.entry
+
+    def _run_span(
+        self,
+        work: Plan,
+        url: str,
+        folder: Path,
+        stream: Stream,
+        span: Span,
+        point: EntryPoint | None,
+        report: Report,
+    ) -> int | None:
+        frames = span_frames(work, span)
+
+        def progress(encoder: Encoder) -> None:
+            if point and stream.starts_late():
+                raise _LateEntryError
+            report(_share(encoder.frames, frames))
+
+        try:
+            _run(command.picture(self._tools, work, span, point, url, folder), stream, progress)
+        except OutOfTimeError:
+            rest = stream.next_start()
+            if rest is None:
+                raise
+            return rest
+        return None
+
+    @contextmanager
+    def _storing(
+        self, task: Task, work: Plan, name: str, folder: Path, span: Span | None = None
+    ) -> Iterator[Stream]:
+        """Give what stores a stream; at the end, all of it is stored or abandoned."""
+        segments = work.format.packaging is Packaging.SEGMENTS
+        prefix = (output_prefix if segments else work_prefix)(task.id, task.attempt)
+        uploads = Uploads(self._media)
+        try:
+            yield Stream(name, work, folder, prefix, uploads, span)
+            uploads.settle(wait=True)
+        finally:
+            uploads.abandon()
+
+    def _kept(self, task: Task, part: Part) -> Track:
+        return _TRACK.validate_json(self._media.get(_track_key(task, part.number)))
+
+    def _plan(self, task: Task, prepared: Prepared) -> Plan:
+        return plan(prepared.source, FORMATS[task.format], task.quality, may_copy=task.attempt == 1)
+
+    def _part_length(self, source: SourceFacts, work: Plan) -> float | None:
+        return part_length(source, work, self._part_seconds, self._fan_out_seconds)
+
+    def _url(self, prepared: Prepared) -> str:
+        return self._media.presigned_url(prepared.bucket, prepared.key)
+
+    def _locate(self, task: Task, report: Report, deadline: float) -> tuple[str, str, int, float]:
+        """Return the bucket, the key and the size in bytes of the source, and the progress spent on it."""
         scheme, _, rest = task.origin_url.partition("://")
         if scheme == "s3":
             bucket, _, key = rest.partition("/")
@@ -111,7 +282,7 @@ class Transcoder:
             raise TaskFailedError(
                 Failure.SOURCE_EMPTY, "The source is empty: it has 0 bytes. Upload it again."
             )
-        return _Located(self._media.presigned_url(bucket, key), size, begun)
+        return bucket, key, size, begun
 
     def _copy_in(self, url: str, key: str, report: Report, deadline: float) -> None:
         with self._fetch(url, max_bytes=self._max_source_bytes, deadline=deadline) as stream:
@@ -127,6 +298,18 @@ class Transcoder:
                 with suppress(BaseException):
                     copying.result()
                 raise
+
+
+def _run(encoding: Sequence[str], stream: Stream, progress: Callable[[Encoder], None]) -> None:
+    """Encode a stream and collect its segments. Raises as `Transcoder.run`, and what `progress` raises."""
+
+    def collect(encoder: Encoder) -> None:
+        progress(encoder)
+        stream.collect()
+
+    encoder = _encode(encoding, collect)
+    _check_encoder(stream.plan, encoder)
+    collect(encoder)
 
 
 def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None]) -> Encoder:
@@ -147,6 +330,14 @@ def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None]) -> Enc
                     f"second {encoder.position:.0f}. It may be damaged there.",
                 )
     return encoder
+
+
+def _prepared_key(task: Task) -> str:
+    return f"{work_prefix(task.id, task.attempt)}prepared.json"
+
+
+def _track_key(task: Task, number: int) -> str:
+    return f"{work_prefix(task.id, task.attempt)}parts/{number}.json"
 
 
 def _share(done: float, whole: float | None) -> float:
@@ -176,9 +367,9 @@ def _check_encoder(work: Plan, encoder: Encoder) -> None:
         raise diagnose(errors)
 
 
-def _check_result(work: Plan, encoder: Encoder, duration: float) -> None:
+def _check_result(work: Plan, frames: int, duration: float) -> None:
     """Refuse a result that is not what the source promised. Raises TaskFailedError."""
-    if work.video and encoder.frames == 0:
+    if work.video and frames == 0:
         raise TaskFailedError(
             Failure.DAMAGED, "The source's picture could not be decoded. Export or upload it again."
         )

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from pathlib import Path
 
 from transcoding.media import encoders
+from transcoding.media.facts import EntryPoint
 from transcoding.media.formats import Packaging
+from transcoding.media.parts import Span, segment_seconds
 from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
 from transcoding.media.tools import Tools, input_options
 
 #: The folders of a segmented result's renditions, and the names inside them.
 VIDEO, AUDIO = "video", "audio"
-MASTER, PLAYLIST, INIT_SEGMENT, SEGMENT_PATTERN = "master.m3u8", "index.m3u8", "init.mp4", "%05d.m4s"
+MASTER, PLAYLIST, INIT_SEGMENT = "master.m3u8", "index.m3u8", "init.mp4"
+
+#: Where FFmpeg notes when each frame that it encodes is shown.
+TIMES = "times.txt"
 
 #: Pictures up to this many lines are in the colours of ITU-R BT.601 where they do not tell.
 _STANDARD_DEFINITION = 576
@@ -20,16 +27,11 @@ _STANDARD_DEFINITION = 576
 UNCOPYABLE = "Error applying bitstream filters"
 
 
-def build(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
+def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
-    command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
-    command += ["-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
-    command += [*input_options(url), "-i", url]
+    command = [*_program(tools), *input_options(url), "-i", url]
     if plan.format.packaging is Packaging.SEGMENTS:
-        if plan.video:
-            command += [*_video_options(plan.video), *_segment_options(plan, folder / VIDEO)]
-        if plan.audio:
-            command += [*_audio_options(plan.audio), *_segment_options(plan, folder / AUDIO)]
+        command += [*_segmented_picture(plan, folder), *_segmented_sound(plan, folder)]
     else:
         command += _video_options(plan.video) if plan.video else []
         command += _audio_options(plan.audio) if plan.audio else []
@@ -38,27 +40,87 @@ def build(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     return command
 
 
-def _video_options(video: VideoPlan) -> list[str]:
+def picture(
+    tools: Tools, plan: Plan, span: Span, entry: EntryPoint | None, url: str, folder: Path
+) -> list[str]:
+    """Return the command that makes the segments of a span of the picture in `folder`.
+
+    The source is read from `entry` on. Of each frame, its time in the result and in the source is written to
+    `folder`/`TIMES`, both as a number of ticks and a tick's length in seconds.
+    """
+    # Times stay those of the container, in which the span is told.
+    command = [*_program(tools), "-copyts"]
+    if entry and plan.video:
+        seek = math.ceil(entry.seek * plan.video.facts.time_base * 1_000_000)
+        command += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{seek}us"]
+    command += [*input_options(url), "-i", url]
+    return [*command, *_segmented_picture(plan, folder, span)]
+
+
+def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
+    """Return the command that makes the segments of the sound in `folder`."""
+    return [*_program(tools), *input_options(url), "-i", url, *_segmented_sound(plan, folder)]
+
+
+def _program(tools: Tools) -> list[str]:
+    command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
+    return [*command, "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
+
+
+def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
+    if plan.video is None:
+        return []
+    options, seconds = _video_options(plan.video, span), plan.segment_seconds
+    if span:
+        options += [
+            "-stats_enc_pre:v",
+            str(folder / TIMES),
+            "-stats_enc_pre_fmt:v",
+            "{pts} {tb} {ptsi} {tbi}",
+        ]
+        seconds = segment_seconds(plan, span)
+    return [*options, *_segment_options(folder / VIDEO, seconds)]
+
+
+def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
+    if plan.audio is None:
+        return []
+    return [*_audio_options(plan.audio), *_segment_options(folder / AUDIO, plan.segment_seconds)]
+
+
+def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
     options = ["-map", f"0:{video.facts.index}"]
     if video.copied:
         # Takes every packet apart, and so finds those that no player could.
         return [*options, "-c:v", "copy", "-bsf:v", "trace_headers"]
-    options += ["-vf", ",".join(_filters(video))]
+    options += ["-vf", ",".join(_filters(video, span))]
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
     options += ["-fps_mode", "vfr"]
     if not video.facts.constant_frame_rate:
         options += ["-enc_time_base", "demux"]
     options += [option.format(rung=video.rung) for option in encoders.PICTURE[video.codec]]
-    # Keyframes at known times, so that segments can be cut there; more where a scene changes.
-    first = max(0.0, video.start - 0.001)
-    options += ["-force_key_frames", f"expr:gte(t,{first:.3f}+n_forced*{KEYFRAME_SECONDS})", "-g", "9999"]
+    # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
+    distance = f"if(isnan(prev_forced_t),1,gte(t-prev_forced_t,{KEYFRAME_SECONDS}-0.001))"
+    options += ["-force_key_frames", f"expr:{distance}", "-g", "9999"]
     return options
 
 
-def _filters(video: VideoPlan) -> list[str]:
+def _span_filters(video: VideoPlan, span: Span) -> list[str]:
+    """Let only the span's frames pass, with their times in the result."""
+    base = video.facts.time_base
+    trim = [] if span.first else [f"start_pts={span.start}"]
+    trim += [] if span.end is None else [f"end_pts={span.end}"]
+    filters = [f"settb={base}"]
+    filters += [f"trim={':'.join(trim)}"] if trim else []
+    return [*filters, f"setpts=PTS-{round(Fraction(video.origin) / base)}"]
+
+
+def _filters(video: VideoPlan, span: Span | None = None) -> list[str]:
     filters = []
     if video.facts.interlaced:
         filters.append("bwdif=mode=send_frame:deint=interlaced")
+    if span:
+        filters += _span_filters(video, span)
     # FFmpeg has turned the picture upright before its filters see it.
     scale = f"scale={video.width}:{video.height}:flags=bicubic:out_range=tv"
     if video.facts.matrix:
@@ -68,7 +130,7 @@ def _filters(video: VideoPlan) -> list[str]:
         colour = "bt709" if min(video.facts.width, video.facts.height) > _STANDARD_DEFINITION else "smpte170m"
         filters.append(f"{scale}:in_color_matrix={colour}:out_color_matrix={colour}")
         filters.append(f"setparams=colorspace={colour}:color_primaries={colour}:color_trc={colour}")
-    if video.held:
+    if video.held and (span is None or span.first):
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
     return [*filters, "setsar=1", "format=yuv420p"]
 
@@ -88,16 +150,17 @@ def _clean() -> list[str]:
     return ["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn"]
 
 
-def _segment_options(plan: Plan, folder: Path) -> list[str]:
-    options = [*_clean(), "-f", "hls", "-hls_time", f"{plan.segment_seconds:g}", "-hls_segment_type", "fmp4"]
+def _segment_options(folder: Path, seconds: float) -> list[str]:
+    options = [*_clean(), "-f", "hls", "-hls_time", f"{seconds:g}", "-hls_segment_type", "fmp4"]
     # An event playlist is written anew with each segment, which by then has its final name.
     options += ["-hls_playlist_type", "event", "-hls_flags", "temp_file+independent_segments"]
+    options += ["-hls_segment_options", "movflags=+skip_sidx"]
     # The encoders' delay is told by edit lists; shifting would move sound and picture apart.
     options += ["-avoid_negative_ts", "disabled"]
     options += [
         "-hls_fmp4_init_filename",
         INIT_SEGMENT,
         "-hls_segment_filename",
-        str(folder / SEGMENT_PATTERN),
+        str(folder / "%05d.m4s"),
     ]
     return [*options, str(folder / PLAYLIST)]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from transcoding.media.hls import Picture, Rendition, Segment, target_duration
-
-#: Ticks a second: the precision of the segments' lengths.
-_TIMESCALE = 1_000_000
+from transcoding.media.hls import Picture, Rendition, segment_name
 
 
 def manifest(
@@ -17,12 +13,10 @@ def manifest(
     picture: Picture | None,
     audio: Rendition | None,
     channels: int,
-    segment_names: str,
 ) -> str:
     """Render the manifest of a whole result (profile isoff-live, type static).
 
-    `segment_names` is the printf pattern of the segments' names, from 0. Each rendition's init segment and
-    segments are beside its playlist.
+    Each rendition's init segment and segments are beside its playlist; segments are named after their start.
     """
     both = [rendition for rendition in (video, audio) if rendition]
     mpd = Element(
@@ -32,17 +26,17 @@ def manifest(
             "profiles": "urn:mpeg:dash:profile:isoff-live:2011",
             "type": "static",
             "mediaPresentationDuration": f"PT{max(r.duration for r in both):.3f}S",
-            "minBufferTime": f"PT{max(target_duration(r.segments) for r in both)}S",
+            "minBufferTime": f"PT{max(r.target_duration for r in both)}S",
         },
     )
     period = SubElement(mpd, "Period", {"id": "0", "start": "PT0S"})
     if video and picture:
-        representation = _representation(period, "video", video, segment_names)
+        representation = _representation(period, "video", video)
         representation.set("width", str(picture.width))
         representation.set("height", str(picture.height))
         representation.set("frameRate", str(picture.frame_rate))
     if audio:
-        representation = _representation(period, "audio", audio, segment_names)
+        representation = _representation(period, "audio", audio)
         representation.insert(
             0,
             Element(
@@ -57,7 +51,7 @@ def manifest(
     return tostring(mpd, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _representation(period: Element, kind: str, rendition: Rendition, segment_names: str) -> Element:
+def _representation(period: Element, kind: str, rendition: Rendition) -> Element:
     adaptation_set = SubElement(
         period,
         "AdaptationSet",
@@ -69,29 +63,18 @@ def _representation(period: Element, kind: str, rendition: Rendition, segment_na
         {"id": kind, "codecs": rendition.codec, "bandwidth": str(rendition.peak_bit_rate)},
     )
     folder = rendition.uri.rpartition("/")[0]
-    before, _, after = segment_names.partition("%")
     template = SubElement(
         representation,
         "SegmentTemplate",
         {
-            "timescale": str(_TIMESCALE),
-            "startNumber": "0",
+            "timescale": str(rendition.timescale),
             "initialization": f"{folder}/{rendition.init_segment}",
-            "media": f"{folder}/{before}$Number%{after.replace('d', 'd$', 1)}",
+            "media": f"{folder}/{segment_name('$Time$')}",
         },
     )
     timeline = SubElement(template, "SegmentTimeline")
-    for ticks, run in groupby(_lengths(rendition.segments)):
+    for length, run in groupby(rendition.segments, key=lambda segment: segment.end - segment.start):
         repeats = sum(1 for _ in run) - 1
-        SubElement(timeline, "S", {"d": str(ticks)} | ({"r": str(repeats)} if repeats else {}))
-    timeline[0].set("t", "0")
+        SubElement(timeline, "S", {"d": str(length)} | ({"r": str(repeats)} if repeats else {}))
+    timeline[0].set("t", str(rendition.segments[0].start))
     return representation
-
-
-def _lengths(segments: Sequence[Segment]) -> list[int]:
-    """Return the segments' lengths in ticks, whose sums never are off by more than half a tick."""
-    ends, end = [0], 0.0
-    for segment in segments:
-        end += segment.duration
-        ends.append(round(end * _TIMESCALE))
-    return [b - a for a, b in pairwise(ends)]

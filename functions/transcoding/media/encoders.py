@@ -20,6 +20,9 @@ PICTURE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+#: How many frames ahead of the one that is shown the encoders decode.
+REORDERED: Mapping[str, int] = MappingProxyType({"h264": 2, "vp9": 0})
+
 #: `bit_rate` is in bits per second.
 SOUND: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

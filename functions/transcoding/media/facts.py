@@ -32,6 +32,8 @@ class VideoFacts:
     #: FFmpeg's names of the matrix from RGB and of the transfer curve; empty where the source does not tell.
     matrix: str = ""
     transfer: str = ""
+    #: Seconds of a tick, the unit of the stream's times in the container.
+    time_base: Fraction = Fraction(1, 90_000)
     start: float = 0.0
     duration: float | None = None
     bit_rate: int | None = None
@@ -54,11 +56,24 @@ class AudioFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryPoint:
+    """A keyframe that decoding can begin at, in ticks of the picture's time base.
+
+    Where reading begins at `seek`, all frames from `complete_from` on can be decoded.
+    """
+
+    seek: int
+    complete_from: int
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFacts:
     """A source: its container, the one picture and the one sound stream that a viewer would see and hear.
 
     `duration` in seconds, None where the container does not tell; `size` in bytes. `keyframes` are the times
-    of all keyframes of the picture, in seconds from its first frame, where the container's index tells.
+    of all keyframes of the picture, in seconds from the first one, where the container's index tells;
+    `entry_points` are where decoding can begin, as far as they are known. `start` is where the container's
+    timeline begins, in seconds.
     """
 
     container: str
@@ -68,3 +83,5 @@ class SourceFacts:
     video: VideoFacts | None
     audio: AudioFacts | None
     keyframes: tuple[float, ...] | None = None
+    entry_points: tuple[EntryPoint, ...] = ()
+    start: float = 0.0

@@ -37,6 +37,11 @@ class Format:
     needs_picture: bool = False
     needs_sound: bool = False
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether the picture may be encoded in parts that are joined."""
+        return self.picture is not None
+
 
 #: The index before the media, so that playback starts before the whole file is there.
 _FAST_START = ("-movflags", "+faststart")

@@ -5,40 +5,61 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 #: The media type of playlists (RFC 8216, 4).
 CONTENT_TYPE = "application/vnd.apple.mpegurl"
 
-_SEGMENT = re.compile(r"^#EXTINF:([0-9.]+),.*\n(?!#)(\S+)$", re.MULTILINE)
+_SEGMENT = re.compile(r"^#EXTINF:.*\n(?!#)(\S+)$", re.MULTILINE)
+
+
+def segment_name(start: int | str) -> str:
+    """Return the name of the segment that starts at this tick: it can be told without those before it."""
+    return f"{start}.m4s"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A media segment: its name beside the playlist, its length in seconds, its size in bytes."""
+    """A media segment: when it is shown (ticks of its rendition), its bytes, its frames or packets."""
 
-    name: str
-    duration: float
+    start: int
+    end: int
     size: int
+    samples: int
+
+    @property
+    def name(self) -> str:
+        """Its name beside the playlist."""
+        return segment_name(self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
     """The segments of one stream; `uri` of its playlist is relative to the master playlist's.
 
-    The init segment and the segments are named relative to that.
+    The init segment and the segments are named relative to that. `timescale` is in ticks a second.
     """
 
     uri: str
     init_segment: str
     codec: str
+    timescale: int
     segments: tuple[Segment, ...]
+
+    def seconds(self, segment: Segment) -> float:
+        """Return a segment's length."""
+        return (segment.end - segment.start) / self.timescale
 
     @property
     def duration(self) -> float:
         """Length in seconds."""
-        return sum(s.duration for s in self.segments)
+        return sum(map(self.seconds, self.segments))
+
+    @property
+    def target_duration(self) -> int:
+        """EXT-X-TARGETDURATION, seconds: no segment's rounded length is over it (RFC 8216, 4.3.3.1)."""
+        return max((math.floor(self.seconds(s) + 0.5) for s in self.segments), default=0) or 1
 
     @property
     def peak_bit_rate(self) -> int:
@@ -47,8 +68,8 @@ class Rendition:
         A segment of less than half the target duration counts with its neighbour (RFC 8216, 4.3.4.2 leaves
         them out: a last segment of one frame says nothing about what a player must be able to load).
         """
-        target = target_duration(self.segments)
-        rates = [s.size * 8 / s.duration for s in self.segments if s.duration >= target / 2]
+        target = self.target_duration
+        rates = [s.size * 8 / self.seconds(s) for s in self.segments if self.seconds(s) >= target / 2]
         return math.ceil(max(rates, default=self.average_bit_rate))
 
     @property
@@ -66,14 +87,15 @@ class Picture:
     frame_rate: Fraction
 
 
-def finished_segments(playlist: str) -> list[tuple[str, float]]:
-    """Return (name, seconds) of the segments that a media playlist lists: those that are complete."""
-    return [(name, float(duration)) for duration, name in _SEGMENT.findall(playlist)]
+def closed(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """Return the segments with each ending where the next one starts."""
+    ends = [*(segment.start for segment in segments[1:]), *(segment.end for segment in segments[-1:])]
+    return tuple(replace(segment, end=end) for segment, end in zip(segments, ends, strict=True))
 
 
-def target_duration(segments: Sequence[Segment]) -> int:
-    """Return EXT-X-TARGETDURATION, seconds: no segment's rounded length is over it (RFC 8216, 4.3.3.1)."""
-    return max((math.floor(s.duration + 0.5) for s in segments), default=0) or 1
+def finished_segments(playlist: str) -> list[str]:
+    """Return the names of the segments that a media playlist lists: those that are complete."""
+    return _SEGMENT.findall(playlist)
 
 
 def media_playlist(rendition: Rendition) -> str:
@@ -81,14 +103,14 @@ def media_playlist(rendition: Rendition) -> str:
     lines = [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
-        f"#EXT-X-TARGETDURATION:{target_duration(rendition.segments)}",
+        f"#EXT-X-TARGETDURATION:{rendition.target_duration}",
         "#EXT-X-MEDIA-SEQUENCE:0",
         "#EXT-X-PLAYLIST-TYPE:VOD",
         "#EXT-X-INDEPENDENT-SEGMENTS",
         f'#EXT-X-MAP:URI="{rendition.init_segment}"',
     ]
     for segment in rendition.segments:
-        lines += [f"#EXTINF:{segment.duration:.6f},", segment.name]
+        lines += [f"#EXTINF:{rendition.seconds(segment):.6f},", segment.name]
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 

@@ -1,44 +1,91 @@
-"""Prints the times of a stream's keyframes, from the container's index alone, as a JSON list of seconds.
+"""Prints where a stream's keyframes are, as JSON, without reading all of the source.
 
-Run as a program of its own: `python -m transcoding.media.index URL STREAM`. Empty: the index does not tell.
+Run as a program of its own: `python -m transcoding.media.index URL STREAM [SECONDS]`. Prints the times of
+the keyframes in seconds from the first one, null where the container's index does not tell them all, and the
+entry points (`EntryPoint`) as pairs of ticks. With SECONDS, where there is no index, a keyframe every so many
+seconds is looked for in the source itself.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from fractions import Fraction
 
 import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from transcoding.media.tools import NETWORK_TIMEOUT, input_options
 
 #: An index that ends this long before the stream does is not whole, seconds.
 _TOLERANCE = 15.0
+#: A keyframe is shown at most so many frames after its decoding time (H.264 has up to 16, encoders use 4).
+_REORDERED = 8
+#: Containers of packets with clock times only. What is sought in them may be found somewhat late, so reading
+#: begins so many seconds before a keyframe; and their clocks may jump.
+_CLOCKED, _RUN_UP = frozenset({"mpegts", "mpeg"}), 1.0
+#: Packets read from one place to find a keyframe.
+_MOST_PACKETS = 3000
+
+Points = list[tuple[int, int]]
 
 
-def keyframe_times(url: str, stream_index: int) -> list[float]:
-    """Return the keyframes' times, seconds from the first frame; empty where the index is not whole."""
+def from_index(container: InputContainer, stream: VideoStream) -> tuple[list[float] | None, Points]:
+    """Return the keyframes' times, seconds from the first one, and the entry points, as the index tells."""
+    base = stream.time_base or Fraction(1)
+    if "matroska" in container.format.name:
+        # Matroska's cues stand at the end, and are read when first needed.
+        container.seek(0, stream=stream)
+    entries = [(e.timestamp, e.is_keyframe) for e in stream.index_entries if not e.is_discard]
+    duration = stream.duration or int((container.duration or 0) / av.time_base / base)
+    if not entries or not duration:
+        return None, []
+    if entries[-1][0] - entries[0][0] < duration - _TOLERANCE / base:
+        return None, []
+    # Decoding times where all frames are listed, else times of presentation.
+    later = 0 if all(is_keyframe for _, is_keyframe in entries) else _REORDERED
+    points = [
+        (time, entries[number + later][0])
+        for number, (time, is_keyframe) in enumerate(entries[: len(entries) - later])
+        if is_keyframe
+    ]
+    times = sorted(float(time * base) for time, is_keyframe in entries if is_keyframe)
+    return [time - times[0] for time in times], points
+
+
+def looked_up(container: InputContainer, stream: VideoStream, step: float) -> Points:
+    """Find the keyframe that a seek leads to, every `step` seconds. Empty where times are not in order."""
+    base = stream.time_base or Fraction(1)
+    start = float((stream.start_time or 0) * base)
+    clocked = container.format.name in _CLOCKED
+    run_up = int(_RUN_UP / base) if clocked else 0
+    points: Points = []
+    for number in range(int((container.duration or 0) / av.time_base / step)):
+        wanted = start + number * step
+        container.seek(int(wanted * av.time_base))
+        for packet, _ in zip(container.demux(stream), range(_MOST_PACKETS), strict=False):
+            if packet.is_keyframe and packet.pts is not None:
+                if clocked and abs(float(packet.pts * base) - wanted) > 2 * step:
+                    return []
+                if not points or packet.pts > points[-1][1]:
+                    decoded = packet.pts if packet.dts is None else packet.dts
+                    points.append((decoded - run_up, packet.pts))
+                break
+    return points
+
+
+def main(url: str, stream_index: int, step: float | None) -> None:
+    """Print what is known of the stream."""
     flags = input_options(url)
     options = {flags[i].lstrip("-"): flags[i + 1] for i in range(0, len(flags), 2)}
     with av.open(url, options=options, timeout=NETWORK_TIMEOUT) as container:
         stream = next(s for s in container.streams.video if s.index == stream_index)
-        if stream.time_base is None:
-            return []
-        if "matroska" in container.format.name:
-            # Matroska's cues stand at the end, and are read when first needed.
-            container.seek(0, stream=stream)
-        entries = [e for e in stream.index_entries if not e.is_discard]
-        times = sorted({float(e.timestamp * stream.time_base) for e in entries if e.is_keyframe})
-        duration = (
-            float(stream.duration * stream.time_base)
-            if stream.duration
-            else (container.duration or 0) / av.time_base
-        )
-        last = max((float(e.timestamp * stream.time_base) for e in entries), default=0.0)
-    if not times or not duration or last - times[0] < duration - _TOLERANCE:
-        return []
-    return [time - times[0] for time in times]
+        times, points = from_index(container, stream)
+        if times is None and step:
+            points = looked_up(container, stream, step)
+    json.dump({"times": times, "points": points}, sys.stdout)
 
 
 if __name__ == "__main__":
-    json.dump(keyframe_times(sys.argv[1], int(sys.argv[2])), sys.stdout)
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -39,7 +39,8 @@ class VideoPlan:
     """What becomes of the picture, in `codec`. `obstacle` says why it is not copied; empty: it is.
 
     `width` and `height` are the result's, in pixels, upright and square; `start` is when its first frame is
-    shown, in seconds of the result's timeline, `held` whether that is sooner than in the source.
+    shown, in seconds of the result's timeline, `held` whether that is sooner than in the source. `origin` is
+    where the result's timeline begins, in seconds of the source's.
     """
 
     facts: VideoFacts
@@ -50,6 +51,7 @@ class VideoPlan:
     rung: Rung
     start: float = 0.0
     held: bool = False
+    origin: float = 0.0
 
     @property
     def copied(self) -> bool:
@@ -132,8 +134,10 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
             elif segment_seconds is None:
                 obstacle = f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s"
         rung = rung_for(min(width, height))
-        start = 0.0 if held else start
-        video = VideoPlan(source.video, target.picture, obstacle, width, height, rung, start, held)
+        if target.packaging is Packaging.SEGMENTS:
+            # The first segment begins with the picture.
+            origin, start = (origin if held else source.video.start), 0.0
+        video = VideoPlan(source.video, target.picture, obstacle, width, height, rung, start, held, origin)
     if source.audio and target.sound:
         rung = rung_for(min(video.width, video.height) if video else 1080)
         obstacle = _sound_obstacle(source.audio, target.sound, rung, origin) if may_copy else _TRIED

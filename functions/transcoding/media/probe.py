@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
+from transcoding.media.facts import AudioFacts, EntryPoint, SourceFacts, VideoFacts
 from transcoding.media.tools import Tools, diagnose, input_options
 
 #: Longer than any container needs to tell about itself over a network, seconds.
@@ -82,19 +82,22 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
         bit_rate=_whole(container.get("bit_rate")),
         video=video,
         audio=audio,
+        start=_seconds(container.get("start_time"), at_least=None) or 0.0,
     )
 
 
-def with_keyframes(source: SourceFacts, url: str) -> SourceFacts:
-    """Return `source` with the times of its keyframes, where the container's index tells them all.
+def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> SourceFacts:
+    """Return `source` with its keyframes, as the container's index tells them.
 
-    The index is read in a process of its own: a hostile file must not be able to take the worker down.
+    With `step`, where there is no index, an entry point every so many seconds is looked for. It is done in
+    a process of its own: a hostile file must not be able to take the worker down.
     """
     if source.video is None:
         return source
+    command = [sys.executable, "-m", "transcoding.media.index", url, str(source.video.index)]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "transcoding.media.index", url, str(source.video.index)],
+            [*command, str(step)] if step else command,
             capture_output=True,
             timeout=PROBE_TIMEOUT,
             check=False,
@@ -105,8 +108,9 @@ def with_keyframes(source: SourceFacts, url: str) -> SourceFacts:
         return source
     if done.returncode != 0:
         return source
-    times = json.loads(done.stdout)
-    return replace(source, keyframes=tuple(times) if times else None)
+    index = json.loads(done.stdout)
+    points = tuple(EntryPoint(seek, complete_from) for seek, complete_from in index["points"])
+    return replace(source, keyframes=tuple(index["times"] or ()) or None, entry_points=points)
 
 
 def _is_encrypted(part: Mapping[str, Any]) -> bool:
@@ -165,6 +169,7 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         full_range=stream.get("color_range") == "pc" or str(stream.get("pix_fmt", "")).startswith("yuvj"),
         matrix=_colour(stream.get("color_space")),
         transfer=_colour(stream.get("color_transfer")),
+        time_base=_fraction(stream.get("time_base")) or Fraction(1, 90_000),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),

@@ -1,0 +1,136 @@
+"""Where a long source is cut into parts: pure functions from facts and a plan to spans of the picture.
+
+A part starts with the first frame at or after its start and ends before the first one at or after its end,
+both told in ticks of the source's time base: so every frame is in exactly one part, wherever the cuts are.
+They are put where little must be decoded only to get there: soon after a keyframe, where one is near.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from transcoding.media.facts import EntryPoint, SourceFacts, VideoFacts
+from transcoding.media.plan import SEGMENT_SECONDS, Plan, VideoPlan
+
+#: What encoding and decoding a pixel costs, relative to encoding one with x264. Rough: it only shapes parts.
+_ENCODING = {"h264": 1.0, "vp9": 3.0}
+_DECODING, _SLOW_DECODING = 0.15, 0.3
+_SLOW_DECODERS = frozenset({"hevc", "av1", "vp9", "prores"})
+#: The work of a second of 1080p at 30 frames a second: what parameters count in.
+_REFERENCE = 1920 * 1080 * 30 * (1 + _DECODING)
+#: More parts than this of one task would crowd its item in the table; they get longer instead.
+MOST_PARTS = 1000
+#: The most work that is one part because keyframes are rare, in seconds of 1080p.
+_LONGEST = 240.0
+#: A cut moves at most this share of a part's length to be near a keyframe.
+_REACH = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of the picture: from `start` up to, not including, `end`, in ticks of the source's time base.
+
+    `end` is None for the last part, which goes on for as long as the source does; the first one takes all
+    that comes before its end.
+    """
+
+    start: int
+    end: int | None
+    first: bool = False
+
+
+def work(video: VideoPlan) -> float:
+    """Return how much work a second of the picture is, in seconds of 1080p at 30 frames a second."""
+    facts = video.facts
+    decoding = _SLOW_DECODING if facts.codec in _SLOW_DECODERS else _DECODING
+    pixels = video.width * video.height * _ENCODING[video.codec] + facts.width * facts.height * decoding
+    return float(pixels * facts.frame_rate / _REFERENCE)
+
+
+def part_length(source: SourceFacts, plan: Plan, part_seconds: float, threshold: float) -> float | None:
+    """Return how long the parts of the picture should be, in seconds of the source.
+
+    `part_seconds` and `threshold` are in seconds of 1080p at 30 frames a second: the length of a part, and
+    what one worker does by itself. None: it is not worth it, or cannot be done.
+    """
+    video = plan.video
+    if video is None or video.copied or not plan.format.in_parts:
+        return None
+    duration = video.facts.duration or source.duration
+    if not duration or duration * work(video) <= threshold:
+        return None
+    length = max(part_seconds / work(video), duration / MOST_PARTS)
+    return max(SEGMENT_SECONDS, SEGMENT_SECONDS * round(length / SEGMENT_SECONDS))
+
+
+def cut(source: SourceFacts, video: VideoPlan, length: float) -> tuple[Span, ...]:
+    """Cut the picture into parts of about `length` seconds; a single one where nothing tells where to."""
+    facts = video.facts
+    first = begin(source)
+    end = first + _ticks(facts.duration or source.duration or 0.0, facts)
+    points = [point.complete_from for point in source.entry_points]
+    if not points:
+        return (Span(first, None, first=True),)
+    # Where keyframes are rare, each part must decode from far back: then fewer parts are less work.
+    gap = max(b - a for a, b in pairwise([first, *points, end]))
+    rare = min(gap / 2, _ticks(_LONGEST / work(video), facts))
+    step = max(_ticks(length, facts), rare)
+    starts = [first]
+    # The last part takes what is left, up to one and a half times the length.
+    for number in range(1, math.floor((end - first) / step + 0.5)):
+        start = _near(points, first + round(number * step), step * _REACH)
+        if start > starts[-1]:
+            starts.append(start)
+    spans = zip(starts, [*starts[1:], None], strict=True)
+    return tuple(Span(a, b, first=a == first) for a, b in spans)
+
+
+def begin(source: SourceFacts) -> int:
+    """Return the tick of the picture's first frame."""
+    return _ticks(source.video.start, source.video) if source.video else 0
+
+
+def span_frames(plan: Plan, span: Span) -> float:
+    """Return about how many frames a part has."""
+    return span_seconds(plan, span) * float(plan.video.facts.frame_rate) if plan.video else 0.0
+
+
+def span_seconds(plan: Plan, span: Span) -> float:
+    """Return how long a part is, in seconds; of the last one, about."""
+    if plan.video is None:
+        return 0.0
+    facts = plan.video.facts
+    end = (
+        span.end
+        if span.end is not None
+        else _ticks(facts.start + (facts.duration or plan.duration or 0.0), facts)
+    )
+    return max(0.0, float((end - span.start) * facts.time_base))
+
+
+def segment_seconds(plan: Plan, span: Span) -> float:
+    """Return how long a part's segments are to be, in seconds: alike, so that the last is not a scrap."""
+    length = span_seconds(plan, span)
+    return length / math.ceil(length / plan.segment_seconds) if length else plan.segment_seconds
+
+
+def entry(points: Sequence[EntryPoint], start: int) -> EntryPoint | None:
+    """Return the last point from which all frames from tick `start` on can be decoded; None: the start."""
+    at = bisect_right(points, start, key=lambda point: point.complete_from)
+    return points[at - 1] if at else None
+
+
+def _near(points: Sequence[int], wanted: int, reach: float) -> int:
+    """Return the point nearest to `wanted`, or `wanted` itself where none is near."""
+    at = bisect_left(points, wanted)
+    near = min(points[max(0, at - 1) : at + 1], key=lambda point: abs(point - wanted))
+    return near if abs(near - wanted) <= reach else wanted
+
+
+def _ticks(seconds: float, facts: VideoFacts) -> int:
+    return round(Fraction(seconds) / facts.time_base)

@@ -1,0 +1,52 @@
+"""A source that is encoded in parts gives what one pass over it gives, frame by frame."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import pytest
+
+from tests.media.conftest import Result, ffmpeg
+from transcoding.media import encoders
+
+X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+#: Sources of 20 s, small and without loss worth mentioning.
+SOURCES = {
+    "constant.mp4": f"testsrc2=s=320x180:r=25:d=20 -f lavfi -i sine=d=20 {X264} -g 50 -c:a aac",
+    "film.mkv": f"testsrc2=s=320x180:r=24000/1001:d=20 -f lavfi -i sine=d=20 {X264} -g 48 -c:a flac",
+    "open-gop.mp4": "testsrc2=s=320x180:r=25:d=20 -c:v libx264 -preset fast -pix_fmt yuv420p "
+    "-x264-params open-gop=1:keyint=50:min-keyint=50:scenecut=0:bframes=8:b-adapt=0",
+    "long-gop.mkv": "testsrc2=s=320x180:r=25:d=20 -c:v libx264 -preset fast -pix_fmt yuv420p -g 9999",
+    "variable.mp4": "testsrc2=s=320x180:r=60:d=20 -vf select='gt(random(1)\\,0.6)' -fps_mode vfr "
+    f"{X264} -g 60 -video_track_timescale 90000",
+    "transport.ts": "testsrc2=s=320x180:r=25:d=20 -f lavfi -i sine=d=20 -c:v libx264 -preset fast "
+    "-pix_fmt yuv420p -g 50 -c:a aac -output_ts_offset 100",
+    "interlaced.ts": "testsrc2=s=320x288:r=50:d=20 -vf interlace,setfield=tff -c:v mpeg2video -q:v 2 "
+    "-flags +ildct+ilme -g 25",
+    "late.mkv": "testsrc2=s=320x180:r=25:d=20,setpts=PTS+1.5/TB -f lavfi -i sine=d=21 "
+    f"{X264} -g 50 -c:a flac",
+}
+
+
+@pytest.fixture
+def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("-c:v", "libx264", "-preset", "fast", "-qp", "0")
+    monkeypatch.setattr(encoders, "PICTURE", MappingProxyType({"h264": options}))
+
+
+def frames(result: Result) -> list[str]:
+    """The times and digests of all frames."""
+    playlist = result.folder / "video/index.m3u8"
+    entry = playlist if playlist.exists() else result.entry
+    listing = result.folder / "frames.txt"
+    ffmpeg("-copyts -i {0} -map 0:v -fps_mode passthrough -f framemd5 {1}", entry, listing)
+    return [line for line in listing.read_text().splitlines() if not line.startswith("#")]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_frames_and_times_are_those_of_one_pass(lossless, clips, transcode, name):
+    source = clips(name, f"-f lavfi -i {SOURCES[name]} {{0}}")
+    whole = transcode(source, "m3u8", 5, attempt=2)
+    parts = transcode(source, "m3u8", 5, attempt=2, part_seconds=0.1)
+    assert frames(parts) == frames(whole)
+    assert len(frames(whole)) > 200

@@ -1,0 +1,124 @@
+"""Where sources are cut into parts."""
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.test_plan import SOURCE
+from transcoding.media.facts import EntryPoint
+from transcoding.media.formats import FORMATS
+from transcoding.media.parts import MOST_PARTS, cut, entry, part_length, segment_seconds, span_seconds
+from transcoding.media.plan import plan
+
+HLS = FORMATS["m3u8"]
+BASE = Fraction(1, 12_800)
+
+
+def source(seconds, *, keyframes=(), start=0.0, **changes):
+    """A source of so many seconds with keyframes at these seconds of its timeline."""
+    points = tuple(EntryPoint(round(time / BASE), round(time / BASE)) for time in keyframes)
+    size = {"width": 1920, "height": 1080, "frame_rate": Fraction(30)} | changes
+    video = replace(SOURCE.video, duration=seconds, start=start, time_base=BASE, **size)
+    audio = replace(SOURCE.audio, start=start, duration=seconds)
+    return replace(SOURCE, duration=seconds, video=video, audio=audio, entry_points=points)
+
+
+def plan_of(facts, target="m3u8", quality=4):
+    return plan(facts, FORMATS[target], quality, may_copy=False)
+
+
+def every(seconds, step):
+    return [step * n for n in range(int(seconds / step))]
+
+
+@st.composite
+def sources(draw):
+    seconds = draw(st.floats(1, 4_000))
+    start = draw(st.sampled_from([0.0, 1.4, 1000.0]))
+    step = draw(st.sampled_from([4, 10, 300, 1e9]))
+    keyframes = [start + time for time in every(seconds, step)] or [start]
+    return source(seconds, keyframes=keyframes, start=start)
+
+
+@given(sources(), st.floats(6, 600))
+def test_parts_are_all_of_the_source_and_overlap_nowhere(facts, length):
+    work = plan_of(facts)
+    spans = cut(facts, work.video, length)
+    assert spans[0].start == round(facts.video.start / BASE)
+    assert spans[-1].end is None
+    assert all(a.end == b.start and a.start < b.start for a, b in pairwise(spans))
+    assert [span.first for span in spans] == [True] + [False] * (len(spans) - 1)
+    assert sum(span_seconds(work, span) for span in spans) == pytest.approx(facts.duration, abs=0.01)
+
+
+@given(sources(), st.floats(6, 600))
+def test_every_part_can_be_decoded_from_a_keyframe_at_or_before_its_start(facts, length):
+    for span in cut(facts, plan_of(facts).video, length):
+        point = entry(facts.entry_points, span.start)
+        assert point is None or point.complete_from <= span.start
+
+
+@given(sources(), st.floats(6, 600))
+def test_segments_of_a_part_are_alike_and_not_too_long(facts, length):
+    work = plan_of(facts)
+    for span in cut(facts, work.video, length):
+        whole, each = span_seconds(work, span), segment_seconds(work, span)
+        assert each <= work.segment_seconds
+        assert whole == 0 or each * 2 > min(whole, work.segment_seconds)
+
+
+def test_cuts_are_at_keyframes_where_they_are_near():
+    facts = source(600.0, keyframes=every(600, 7))
+    starts = [span.start for span in cut(facts, plan_of(facts).video, 30)]
+    keyframes = {point.complete_from for point in facts.entry_points}
+    assert set(starts) <= keyframes
+    assert all(abs(start * BASE - 30 * n) <= 3.5 for n, start in enumerate(starts))
+
+
+def test_a_source_of_one_keyframe_is_cut_into_few_parts():
+    facts = source(10_800.0, keyframes=[0.0])
+    spans = cut(facts, plan_of(facts).video, 30)
+    assert 2 <= len(spans) <= 60
+
+
+def test_a_source_that_tells_no_keyframe_is_not_cut():
+    facts = source(10_800.0)
+    assert len(cut(facts, plan_of(facts).video, 30)) == 1
+
+
+def test_three_hours_of_4k_are_many_short_parts():
+    facts = source(10_800.0, keyframes=every(10_800, 2), width=3840, height=2160)
+    length = part_length(facts, plan_of(facts, quality=5), 15, 60)
+    assert 6 <= length <= 12
+    assert 500 <= len(cut(facts, plan_of(facts, quality=5).video, length)) <= MOST_PARTS
+
+
+def test_smaller_pictures_have_longer_parts():
+    facts = source(3600.0, keyframes=every(3600, 2))
+    lengths = [part_length(facts, plan_of(facts, quality=quality), 15, 60) for quality in (4, 3, 2, 1)]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] > 2 * lengths[0]
+
+
+def test_what_one_worker_does_in_good_time_is_not_cut():
+    for seconds, cut_up in ((58.0, False), (62.0, True)):
+        facts = source(seconds, keyframes=every(seconds, 2))
+        assert bool(part_length(facts, plan_of(facts), 15, 60)) is cut_up
+
+
+def test_what_is_copied_or_has_no_picture_is_not_cut():
+    facts = replace(source(3600.0, keyframes=every(3600, 2)), keyframes=tuple(every(3600, 2)))
+    copied = plan(facts, HLS, 5)
+    assert copied.video.copied
+    assert part_length(facts, copied, 15, 60) is None
+    assert part_length(facts, plan_of(facts, "mp3"), 15, 60) is None
+
+
+def test_no_source_has_more_parts_than_its_task_can_hold():
+    facts = source(360_000.0, keyframes=every(360_000, 2))
+    length = part_length(facts, plan_of(facts, quality=5), 1, 60)
+    assert len(cut(facts, plan_of(facts, quality=5).video, length)) <= MOST_PARTS
