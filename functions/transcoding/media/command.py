@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from transcoding.media import encoders
+from transcoding.media.colour import Colour, is_common, is_hdr, meant
 from transcoding.media.formats import Packaging
 from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
 from transcoding.media.tools import Tools, input_options
@@ -13,8 +14,11 @@ from transcoding.media.tools import Tools, input_options
 VIDEO, AUDIO = "video", "audio"
 MASTER, PLAYLIST, INIT_SEGMENT, SEGMENT_PATTERN = "master.m3u8", "index.m3u8", "init.mp4", "%05d.m4s"
 
-#: Pictures up to this many lines are in the colours of ITU-R BT.601 where they do not tell.
-_STANDARD_DEFINITION = 576
+#: The brightness of white paper in HDR, nits (ITU-R BT.2408), which becomes the white of SDR, nearly.
+_HDR_WHITE = 203
+#: What is brighter than this many times that is cut off. What files tell of their brightest light is not
+#: relied on: it is missing or wrong too often.
+_HDR_PEAK = 10
 
 #: What FFmpeg says when it leaves out a packet that could not be taken apart.
 UNCOPYABLE = "Error applying bitstream filters"
@@ -61,16 +65,30 @@ def _filters(video: VideoPlan) -> list[str]:
         filters.append("bwdif=mode=send_frame:deint=interlaced")
     # FFmpeg has turned the picture upright before its filters see it.
     scale = f"scale={video.width}:{video.height}:flags=bicubic:out_range=tv"
-    if video.facts.matrix:
-        filters.append(scale)
-    else:
-        # Players guess what is not told, each in its own way: so it is told, as it is most likely meant.
-        colour = "bt709" if min(video.facts.width, video.facts.height) > _STANDARD_DEFINITION else "smpte170m"
-        filters.append(f"{scale}:in_color_matrix={colour}:out_color_matrix={colour}")
-        filters.append(f"setparams=colorspace={colour}:color_primaries={colour}:color_trc={colour}")
+    colour = meant(video.facts)
+    if not video.facts.matrix:
+        scale += f":in_color_matrix={colour.matrix}:out_color_matrix={colour.matrix}"
+    # Players guess what is not told, each in its own way: so it is told.
+    told = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
+    filters += [scale, f"setparams={told}", *_to_hd(colour)]
     if video.held:
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
     return [*filters, "setsar=1", "format=yuv420p"]
+
+
+def _to_hd(colour: Colour) -> list[str]:
+    if is_common(colour):
+        return []
+    if not is_hdr(colour):
+        return ["zscale=primaries=bt709:transfer=bt709:matrix=bt709"]
+    return [
+        f"zscale=transfer=linear:npl={_HDR_WHITE}",
+        "format=gbrpf32le",
+        "zscale=primaries=bt709",
+        # Leaves middle tones as they are, and bends the lights above them.
+        f"tonemap=mobius:desat=0:peak={_HDR_PEAK}",
+        "zscale=transfer=bt709:matrix=bt709:range=limited",
+    ]
 
 
 def _audio_options(audio: AudioPlan) -> list[str]:

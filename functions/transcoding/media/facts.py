@@ -29,9 +29,10 @@ class VideoFacts:
     constant_frame_rate: bool = True
     interlaced: bool = False
     full_range: bool = False
-    #: FFmpeg's names of the matrix from RGB and of the transfer curve; empty where the source does not tell.
-    matrix: str = ""
+    #: FFmpeg's names; empty where the source does not tell.
+    primaries: str = ""
     transfer: str = ""
+    matrix: str = ""
     start: float = 0.0
     duration: float | None = None
     bit_rate: int | None = None

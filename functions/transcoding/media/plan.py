@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.media.colour import is_common, meant
 from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
 from transcoding.media.formats import Format, Packaging
 from transcoding.media.quality import SHORT_SIDE, Rung, rung_for
@@ -25,7 +26,6 @@ _COPYABLE_PROFILES = {
     "vp9": frozenset({"Profile 0"}),
 }
 _HIGHEST_COPYABLE_LEVEL = 52
-_HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
 #: Seconds between the starts of picture and sound: that are none, and that can be seen and heard.
 _IN_STEP, _OUT_OF_STEP = 0.001, 0.02
@@ -211,12 +211,14 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
     width, height = output_size(video, SHORT_SIDE[quality])
     rung = rung_for(min(width, height))
     bit_rate = _picture_bit_rate(source, video)
+    colour = meant(video)
     obstacles = (
         (video.codec != target.picture, f"it is {video.codec}"),
         (video.profile not in _COPYABLE_PROFILES.get(video.codec, ()), f"its profile is {video.profile}"),
         (video.pixel_format not in {"yuv420p", "yuvj420p"}, f"its pixels are {video.pixel_format}"),
         (video.full_range, "its colours are full range"),
-        (video.transfer in _HDR_TRANSFERS, f"its transfer is {video.transfer}"),
+        # What is not told may be copied: players guess it from the size, as is done here.
+        (not is_common(colour), f"its colours are {colour.primaries}, {colour.transfer}"),
         (video.level > _HIGHEST_COPYABLE_LEVEL, f"its level is {video.level / 10}"),
         (video.interlaced, "it is interlaced"),
         (video.rotation != 0 or video.mirrored, "it is not stored upright"),

@@ -146,6 +146,12 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
             f"The source's picture is {width}x{height}; at most {MAX_SIDE} pixels a side "
             f"and {MAX_PIXELS:,} in all are supported.",
         )
+    if any(side.get("dv_profile") == 5 for side in stream.get("side_data_list", [])):
+        raise TaskFailedError(
+            Failure.CODEC_UNSUPPORTED,
+            "The source is in Dolby Vision profile 5, whose colours only its own players can show. "
+            "Export it as Dolby Vision profile 8, as HDR10 or as SDR.",
+        )
     rotation, mirrored = _orientation(stream)
     real, average = _fraction(stream.get("r_frame_rate")), _fraction(stream.get("avg_frame_rate"))
     return VideoFacts(
@@ -163,8 +169,9 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         constant_frame_rate=bool(real and average and abs(real / average - 1) < Fraction(1, 1000)),
         interlaced=stream.get("field_order", "unknown") not in {"progressive", "unknown"},
         full_range=stream.get("color_range") == "pc" or str(stream.get("pix_fmt", "")).startswith("yuvj"),
-        matrix=_colour(stream.get("color_space")),
+        primaries=_colour(stream.get("color_primaries")),
         transfer=_colour(stream.get("color_transfer")),
+        matrix=_colour(stream.get("color_space")),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
