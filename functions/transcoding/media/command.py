@@ -79,9 +79,12 @@ def _filters(video: VideoPlan) -> list[str]:
 def _to_hd(colour: Colour) -> list[str]:
     if is_common(colour):
         return []
+    # Of these, zscale takes every even size.
+    pixels = "format=yuv420p10le|yuv422p10le|yuv444p10le"
     if not is_hdr(colour):
-        return ["zscale=primaries=bt709:transfer=bt709:matrix=bt709"]
+        return [pixels, "zscale=primaries=bt709:transfer=bt709:matrix=bt709"]
     return [
+        pixels,
         f"zscale=transfer=linear:npl={_HDR_WHITE}",
         "format=gbrpf32le",
         "zscale=primaries=bt709",

@@ -26,6 +26,8 @@ _COPYABLE_PROFILES = {
     "vp9": frozenset({"Profile 0"}),
 }
 _HIGHEST_COPYABLE_LEVEL = 52
+#: A pixel that is longer than this many times its other side is a writer's mistake, and taken as square.
+_ODDEST_PIXEL = Fraction(8)
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
 #: Seconds between the starts of picture and sound: that are none, and that can be seen and heard.
 _IN_STEP, _OUT_OF_STEP = 0.001, 0.02
@@ -159,7 +161,8 @@ def output_size(video: VideoFacts, short_side: int | None) -> tuple[int, int]:
 
     "p" counts the shorter side; None keeps the source's size.
     """
-    width, height = Fraction(video.width) * video.pixel_aspect, Fraction(video.height)
+    aspect = video.pixel_aspect if 1 / _ODDEST_PIXEL <= video.pixel_aspect <= _ODDEST_PIXEL else 1
+    width, height = Fraction(video.width) * aspect, Fraction(video.height)
     if video.rotation in {90, 270}:
         width, height = height, width
     scale = min(Fraction(1), short_side / min(width, height)) if short_side else Fraction(1)

@@ -162,7 +162,8 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         width=width,
         height=height,
         pixel_format=str(stream.get("pix_fmt", "")),
-        pixel_aspect=_pixel_aspect(stream),
+        pixel_aspect=_fraction(str(stream.get("sample_aspect_ratio", "1:1")).replace(":", "/"))
+        or Fraction(1),
         rotation=rotation,
         mirrored=mirrored,
         frame_rate=average or real or Fraction(25),
@@ -214,12 +215,6 @@ def _orientation(stream: Mapping[str, Any]) -> tuple[int | None, bool]:
             turned = -round(float(rotation)) % 360 if rotation is not None else 0
             return (turned if turned % 90 == 0 else None), a * d - b * c < 0
     return 0, False
-
-
-def _pixel_aspect(stream: Mapping[str, Any]) -> Fraction:
-    ratio = _fraction(str(stream.get("sample_aspect_ratio", "1:1")).replace(":", "/"))
-    # Outside of this the ratio is a writer's mistake, not a shape that a camera or a disc has.
-    return ratio if ratio and Fraction(1, 8) <= ratio <= 8 else Fraction(1)
 
 
 def _colour(name: object) -> str:
