@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transcoding.media import encoders
 from transcoding.media.colour import Colour, is_common, is_hdr, meant
+from transcoding.media.facts import AudioFacts
 from transcoding.media.formats import Packaging
 from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
 from transcoding.media.tools import Tools, input_options
@@ -98,10 +99,30 @@ def _audio_options(audio: AudioPlan) -> list[str]:
     options = ["-map", f"0:{audio.facts.index}"]
     if audio.copied:
         return [*options, "-c:a", "copy"]
-    # Sound that starts late or has holes is filled with silence, so that it stays with the picture.
-    options += ["-af", "aresample=async=1:first_pts=0"]
+    # Sound that starts late or has holes is filled with silence, so that it stays with the picture. Fewer
+    # channels are mixed so that even the loudest sum is not cut off: the centre at -3 dB, no LFE.
+    filters = ",".join([*_channels(audio.facts), "aresample=async=1:first_pts=0:rematrix_maxval=1"])
+    if audio.facts.right is None:
+        options += ["-af", filters]
+    else:
+        pair = f"[0:{audio.facts.index}][0:{audio.facts.right}]join=inputs=2:channel_layout=stereo"
+        options = ["-filter_complex", f"{pair},{filters}[sound]", "-map", "[sound]"]
     options += [option.format(bit_rate=audio.bit_rate) for option in encoders.SOUND[audio.codec]]
     return [*options, "-ac", str(audio.channels), "-ar", str(audio.sample_rate)]
+
+
+def _channels(audio: AudioFacts) -> list[str]:
+    """Return the filters for the channels that FFmpeg does not know how to mix."""
+    if audio.right is not None:
+        return []
+    if audio.channels == 1:
+        return ["pan=mono|c0=c0"]
+    if audio.layout.startswith("ambisonic"):
+        # Left and right of where its first two channels, the whole and the side, look.
+        return ["pan=stereo|c0=0.5*c0+0.5*c1|c1=0.5*c0-0.5*c1"]
+    if audio.channels > 2 and (not audio.layout or "UN" in audio.layout):
+        return ["pan=stereo|c0=c0|c1=c1"]
+    return []
 
 
 def _clean() -> list[str]:

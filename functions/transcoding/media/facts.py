@@ -42,13 +42,19 @@ class VideoFacts:
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """A sound stream. `sample_rate` in hertz, the rest as in `VideoFacts`."""
+    """A sound stream. `sample_rate` in hertz, the rest as in `VideoFacts`.
+
+    `layout` is FFmpeg's name of the channels' places, empty where the source does not tell.
+    `right` is the index of the stream with the right channel, where each channel is a stream of its own.
+    """
 
     index: int
     codec: str
     profile: str
     channels: int
     sample_rate: int
+    layout: str = ""
+    right: int | None = None
     start: float = 0.0
     duration: float | None = None
     bit_rate: int | None = None

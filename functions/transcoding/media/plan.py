@@ -246,6 +246,7 @@ def _sound_obstacle(audio: AudioFacts, codec: str, rung: Rung, origin: float) ->
     obstacles = (
         (audio.codec != codec, f"it is {audio.codec}"),
         (codec == "aac" and audio.profile != "LC", f"its profile is {audio.profile}"),
+        (audio.right is not None, "its channels are streams of their own"),
         (audio.channels not in {1, 2}, f"it has {audio.channels} channels"),
         (audio.sample_rate not in _COPYABLE_SAMPLE_RATES, f"its sample rate is {audio.sample_rate} Hz"),
         (audio.bit_rate is None, "its bit rate is not known"),
@@ -261,11 +262,12 @@ def _plan_sound(audio: AudioFacts, codec: str, rung: Rung, obstacle: str) -> Aud
         facts=audio,
         codec=codec,
         obstacle=obstacle,
-        channels=1 if audio.channels == 1 else 2,
+        channels=1 if audio.channels == 1 and audio.right is None else 2,
         sample_rate=44_100 if cd_family else 48_000,
         bit_rate=_sound_bit_rate(audio, rung),
     )
 
 
 def _sound_bit_rate(audio: AudioFacts, rung: Rung) -> int:
-    return rung.audio_bit_rate // 2 if audio.channels == 1 else rung.audio_bit_rate
+    mono = audio.channels == 1 and audio.right is None
+    return rung.audio_bit_rate // 2 if mono else rung.audio_bit_rate
