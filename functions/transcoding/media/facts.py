@@ -29,9 +29,10 @@ class VideoFacts:
     constant_frame_rate: bool = True
     interlaced: bool = False
     full_range: bool = False
-    #: FFmpeg's names of the matrix from RGB and of the transfer curve; empty where the source does not tell.
-    matrix: str = ""
+    #: FFmpeg's names; empty where the source does not tell.
+    primaries: str = ""
     transfer: str = ""
+    matrix: str = ""
     #: Seconds of a tick, the unit of the stream's times in the container.
     time_base: Fraction = Fraction(1, 90_000)
     start: float = 0.0
@@ -43,13 +44,19 @@ class VideoFacts:
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """A sound stream. `sample_rate` in hertz, the rest as in `VideoFacts`."""
+    """A sound stream. `sample_rate` in hertz, the rest as in `VideoFacts`.
+
+    `layout` is FFmpeg's name of the channels' places, empty where the source does not tell.
+    `right` is the index of the stream with the right channel, where each channel is a stream of its own.
+    """
 
     index: int
     codec: str
     profile: str
     channels: int
     sample_rate: int
+    layout: str = ""
+    right: int | None = None
     start: float = 0.0
     duration: float | None = None
     bit_rate: int | None = None

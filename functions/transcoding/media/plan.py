@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.media.colour import is_common, meant
 from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
 from transcoding.media.formats import Format, Packaging
 from transcoding.media.quality import SHORT_SIDE, Rung, rung_for
@@ -25,7 +26,8 @@ _COPYABLE_PROFILES = {
     "vp9": frozenset({"Profile 0"}),
 }
 _HIGHEST_COPYABLE_LEVEL = 52
-_HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+#: A pixel that is longer than this many times its other side is a writer's mistake, and taken as square.
+_ODDEST_PIXEL = Fraction(8)
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
 #: Seconds between the starts of picture and sound: that are none, and that can be seen and heard.
 _IN_STEP, _OUT_OF_STEP = 0.001, 0.02
@@ -163,7 +165,8 @@ def output_size(video: VideoFacts, short_side: int | None) -> tuple[int, int]:
 
     "p" counts the shorter side; None keeps the source's size.
     """
-    width, height = Fraction(video.width) * video.pixel_aspect, Fraction(video.height)
+    aspect = video.pixel_aspect if 1 / _ODDEST_PIXEL <= video.pixel_aspect <= _ODDEST_PIXEL else 1
+    width, height = Fraction(video.width) * aspect, Fraction(video.height)
     if video.rotation in {90, 270}:
         width, height = height, width
     scale = min(Fraction(1), short_side / min(width, height)) if short_side else Fraction(1)
@@ -215,12 +218,14 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
     width, height = output_size(video, SHORT_SIDE[quality])
     rung = rung_for(min(width, height))
     bit_rate = _picture_bit_rate(source, video)
+    colour = meant(video)
     obstacles = (
         (video.codec != target.picture, f"it is {video.codec}"),
         (video.profile not in _COPYABLE_PROFILES.get(video.codec, ()), f"its profile is {video.profile}"),
         (video.pixel_format not in {"yuv420p", "yuvj420p"}, f"its pixels are {video.pixel_format}"),
         (video.full_range, "its colours are full range"),
-        (video.transfer in _HDR_TRANSFERS, f"its transfer is {video.transfer}"),
+        # What is not told may be copied: players guess it from the size, as is done here.
+        (not is_common(colour), f"its colours are {colour.primaries}, {colour.transfer}"),
         (video.level > _HIGHEST_COPYABLE_LEVEL, f"its level is {video.level / 10}"),
         (video.interlaced, "it is interlaced"),
         (video.rotation != 0 or video.mirrored, "it is not stored upright"),
@@ -245,6 +250,7 @@ def _sound_obstacle(audio: AudioFacts, codec: str, rung: Rung, origin: float) ->
     obstacles = (
         (audio.codec != codec, f"it is {audio.codec}"),
         (codec == "aac" and audio.profile != "LC", f"its profile is {audio.profile}"),
+        (audio.right is not None, "its channels are streams of their own"),
         (audio.channels not in {1, 2}, f"it has {audio.channels} channels"),
         (audio.sample_rate not in _COPYABLE_SAMPLE_RATES, f"its sample rate is {audio.sample_rate} Hz"),
         (audio.bit_rate is None, "its bit rate is not known"),
@@ -260,11 +266,12 @@ def _plan_sound(audio: AudioFacts, codec: str, rung: Rung, obstacle: str) -> Aud
         facts=audio,
         codec=codec,
         obstacle=obstacle,
-        channels=1 if audio.channels == 1 else 2,
+        channels=1 if audio.channels == 1 and audio.right is None else 2,
         sample_rate=44_100 if cd_family else 48_000,
         bit_rate=_sound_bit_rate(audio, rung),
     )
 
 
 def _sound_bit_rate(audio: AudioFacts, rung: Rung) -> int:
-    return rung.audio_bit_rate // 2 if audio.channels == 1 else rung.audio_bit_rate
+    mono = audio.channels == 1 and audio.right is None
+    return rung.audio_bit_rate // 2 if mono else rung.audio_bit_rate

@@ -26,6 +26,13 @@ MAX_PIXELS = 7680 * 4320 * 2
 #: Sample entries of encrypted streams that FFmpeg does not see through: Apple's FairPlay.
 _ENCRYPTED_TAGS = frozenset({"drmi", "drms", "p608"})
 
+#: A picture with this share of the largest one's pixels, one in so many, is a proxy of it.
+_PROXY = 4
+#: What covers and thumbnails are in; a camera's film may be, too.
+_IMAGE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpegxl"})
+#: Whose packets, if there are any, tell the number of channels.
+_SELF_DESCRIBING = frozenset({"aac", "aac_latm", "ac3", "eac3", "mp2", "mp3", "dts", "truehd"})
+
 
 def probe(tools: Tools, url: str, size: int) -> SourceFacts:
     """Return the facts of the source at `url`, an http(s) URL or a path; `size` is its length in bytes.
@@ -66,15 +73,17 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
     streams: Sequence[Mapping[str, Any]] = report.get("streams", [])
     if any(map(_is_encrypted, (*streams, *report.get("packets", [])))):
         raise TaskFailedError(Failure.ENCRYPTED, "The source is encrypted (DRM). Send it without encryption.")
-    pictures = [s for s in streams if s.get("codec_type") == "video" and not _is_still(s)]
-    sounds = [s for s in streams if s.get("codec_type") == "audio"]
+    sounds = [s for s in streams if s.get("codec_type") == "audio" and not _is_empty(s)]
+    pictures = [s for s in streams if s.get("codec_type") == "video" and not _is_still(s, bool(sounds))]
     if not pictures and not sounds:
         raise TaskFailedError(
             Failure.NO_STREAMS, "The source holds neither a video nor an audio stream that could be played."
         )
-    video = _video(max(pictures, key=_picture_rank)) if pictures else None
-    audio = _audio(max(sounds, key=_sound_rank)) if sounds else None
     container = report.get("format", {})
+    video = _video(_main_picture(pictures)) if pictures else None
+    audio = _audio(max(sounds, key=_sound_rank)) if sounds else None
+    if audio and _is_master(sounds, str(container.get("format_name", ""))):
+        audio = replace(_audio(sounds[0]), right=int(sounds[1]["index"]))
     return SourceFacts(
         container=str(container.get("format_name", "")),
         duration=_seconds(container.get("duration")),
@@ -119,22 +128,60 @@ def _is_encrypted(part: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_still(stream: Mapping[str, Any]) -> bool:
+def _is_still(stream: Mapping[str, Any], heard: bool) -> bool:
+    """Whether it is no moving picture; `heard`: there is sound, of which it may be the cover."""
     disposition = stream.get("disposition", {})
     return bool(
         disposition.get("attached_pic")
         or disposition.get("still_image")
         or disposition.get("timed_thumbnails")
+        or (heard and stream.get("codec_name") in _IMAGE_CODECS and stream.get("nb_frames") == "1")
     )
 
 
-def _picture_rank(stream: Mapping[str, Any]) -> tuple[int, int, int]:
-    default = int(bool(stream.get("disposition", {}).get("default")))
-    return default, int(stream.get("width") or 0) * int(stream.get("height") or 0), -int(stream["index"])
+def _is_empty(stream: Mapping[str, Any]) -> bool:
+    """Whether it is only announced: no packet of it was there to tell how it sounds."""
+    return stream.get("codec_name") in _SELF_DESCRIBING and not int(stream.get("channels") or 0)
 
 
-def _sound_rank(stream: Mapping[str, Any]) -> tuple[int, int]:
-    return int(bool(stream.get("disposition", {}).get("default"))), -int(stream["index"])
+def _main_picture(streams: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the one to show: the default one, but no cover, proxy or thumbnails beside the real one."""
+    known = [s for s in streams if _is_known(s)]
+    candidates = [s for s in known if s["codec_name"] not in _IMAGE_CODECS] or known or streams
+    largest = max(map(_area, candidates))
+    return max(
+        (s for s in candidates if _area(s) * _PROXY >= largest),
+        key=lambda s: (_has(s, "default"), _area(s), -int(s["index"])),
+    )
+
+
+def _area(stream: Mapping[str, Any]) -> int:
+    return int(stream.get("width") or 0) * int(stream.get("height") or 0)
+
+
+def _sound_rank(stream: Mapping[str, Any]) -> tuple[bool, bool, bool, int]:
+    special = any(_has(stream, what) for what in ("visual_impaired", "comment", "dependent"))
+    return _is_known(stream), _has(stream, "default"), not special, -int(stream["index"])
+
+
+def _is_master(sounds: Sequence[Mapping[str, Any]], container: str) -> bool:
+    """Whether each stream is one channel, as in the masters of broadcasters, and not one language of some."""
+    languages = {s.get("tags", {}).get("language", "und") for s in sounds} - {"und"}
+    return (
+        len(sounds) >= 2
+        and container.startswith(("mxf", "mov"))
+        and all(s.get("channels") == 1 and str(s.get("codec_name")).startswith("pcm_") for s in sounds)
+        and len({s.get("sample_rate") for s in sounds[:2]}) == 1
+        and len(languages) <= 1
+    )
+
+
+def _has(stream: Mapping[str, Any], disposition: str) -> bool:
+    return bool(stream.get("disposition", {}).get(disposition))
+
+
+def _is_known(stream: Mapping[str, Any]) -> bool:
+    return stream.get("codec_name") not in {None, "none", "unknown"}
 
 
 def _video(stream: Mapping[str, Any]) -> VideoFacts:
@@ -150,6 +197,12 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
             f"The source's picture is {width}x{height}; at most {MAX_SIDE} pixels a side "
             f"and {MAX_PIXELS:,} in all are supported.",
         )
+    if any(side.get("dv_profile") == 5 for side in stream.get("side_data_list", [])):
+        raise TaskFailedError(
+            Failure.CODEC_UNSUPPORTED,
+            "The source is in Dolby Vision profile 5, whose colours only its own players can show. "
+            "Export it as Dolby Vision profile 8, as HDR10 or as SDR.",
+        )
     rotation, mirrored = _orientation(stream)
     real, average = _fraction(stream.get("r_frame_rate")), _fraction(stream.get("avg_frame_rate"))
     return VideoFacts(
@@ -160,15 +213,17 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         width=width,
         height=height,
         pixel_format=str(stream.get("pix_fmt", "")),
-        pixel_aspect=_pixel_aspect(stream),
+        pixel_aspect=_fraction(str(stream.get("sample_aspect_ratio", "1:1")).replace(":", "/"))
+        or Fraction(1),
         rotation=rotation,
         mirrored=mirrored,
         frame_rate=average or real or Fraction(25),
         constant_frame_rate=bool(real and average and abs(real / average - 1) < Fraction(1, 1000)),
         interlaced=stream.get("field_order", "unknown") not in {"progressive", "unknown"},
         full_range=stream.get("color_range") == "pc" or str(stream.get("pix_fmt", "")).startswith("yuvj"),
-        matrix=_colour(stream.get("color_space")),
-        transfer=_colour(stream.get("color_transfer")),
+        primaries=_told(stream.get("color_primaries")),
+        transfer=_told(stream.get("color_transfer")),
+        matrix=_told(stream.get("color_space")),
         time_base=_fraction(stream.get("time_base")) or Fraction(1, 90_000),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
@@ -185,6 +240,7 @@ def _audio(stream: Mapping[str, Any]) -> AudioFacts:
         profile=str(stream.get("profile", "")),
         channels=int(stream.get("channels") or 0),
         sample_rate=int(stream.get("sample_rate") or 0),
+        layout=_told(stream.get("channel_layout")),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
@@ -192,7 +248,7 @@ def _audio(stream: Mapping[str, Any]) -> AudioFacts:
 
 
 def _check_decodable(stream: Mapping[str, Any]) -> None:
-    if stream.get("codec_name") in {None, "none", "unknown"}:
+    if not _is_known(stream):
         raise TaskFailedError(
             Failure.CODEC_UNSUPPORTED,
             f"The source's {stream.get('codec_type')} is in a codec that is not supported "
@@ -214,13 +270,7 @@ def _orientation(stream: Mapping[str, Any]) -> tuple[int | None, bool]:
     return 0, False
 
 
-def _pixel_aspect(stream: Mapping[str, Any]) -> Fraction:
-    ratio = _fraction(str(stream.get("sample_aspect_ratio", "1:1")).replace(":", "/"))
-    # Outside of this the ratio is a writer's mistake, not a shape that a camera or a disc has.
-    return ratio if ratio and Fraction(1, 8) <= ratio <= 8 else Fraction(1)
-
-
-def _colour(name: object) -> str:
+def _told(name: object) -> str:
     # RGB has no matrix: what it becomes is chosen here.
     return str(name) if name not in {None, "unknown", "reserved", "gbr"} else ""
 
