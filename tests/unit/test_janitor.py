@@ -303,11 +303,13 @@ def test_the_part_of_a_dead_worker_is_queued_again_soon_also_behind_a_backlog(
     janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=3)
-    live, _ = take(parts, task, 0), take(parts, task, 1)
+    live, dead = take(parts, task, 0), take(parts, task, 1)
     JobQueue(QUEUE_URL).send("another")
-    for _ in range(3):
+    for second in (30, 60, 90, 120):
         clock.advance(30)
         parts.heartbeat(live, 0.5, LEASE)
+        if second <= 60:
+            parts.heartbeat(dead, 0.5, LEASE)
         janitor.sweep()
     assert [message.get("part") for message in aws.take_messages()] == [None, 1]
 

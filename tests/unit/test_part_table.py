@@ -356,6 +356,28 @@ def test_thirty_parts_that_are_done_at_once_are_all_counted(
     assert all(part.done for part in parts.all(task))
 
 
+def test_a_worker_that_is_done_is_patient(
+    table: TaskTable, parts: PartTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = fan_out(table, parts)
+    part = take(parts, task, 0)
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    client, refusals = table._connection.client, [refuse("None", "TransactionConflict")] * 20
+    call = client._make_api_call
+
+    def contend(operation: str, arguments: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return call(operation, arguments)
+
+    monkeypatch.setattr(client, "_make_api_call", contend)
+    parts.complete(part)
+    assert read(table, task).parts_left == 3
+    assert len(waits) == 20
+    assert max(waits) <= 3.2
+
+
 def test_a_task_is_taken_up_again_only_when_all_parts_are_done(
     table: TaskTable, parts: PartTable, clock: Clock
 ) -> None:

@@ -27,6 +27,9 @@ PARTS_PERIOD = timedelta(days=3)
 class PartTable(Table):
     """The parts of tasks that are cut."""
 
+    #: For half a minute: many workers may be done with their parts at once, and each changes its task.
+    _write_attempts = 24
+
     # What the worker calls that cuts a task, and those that queue its parts.
 
     def fan_out(self, task: Task, parts: list[Part]) -> None:

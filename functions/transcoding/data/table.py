@@ -29,8 +29,8 @@ MOST_PROGRESS = 0.999
 #: The one partition of the index that the sweep reads.
 ATTENTION = "1"
 
-_WRITE_ATTEMPTS = 8
-_BACKOFF_SECONDS = 0.025
+#: Between two tries of a write; twice as long after each.
+_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.025, 3.2
 _CONDITION_FAILED = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
 #: Another write to the same item was under way.
 _CONTENTION = frozenset(
@@ -51,6 +51,9 @@ class Table:
     `clock` gives the time in seconds since the epoch. All calls raise UnavailableError when DynamoDB cannot
     be reached or refuses for now.
     """
+
+    #: How often a write is tried while others write to the same items: for some seconds.
+    _write_attempts = 8
 
     def __init__(self, table_name: str, clock: Callable[[], float] = time.time) -> None:
         Record.Meta.table_name = table_name
@@ -97,7 +100,7 @@ class Table:
 
     def _write(self, write: Callable[[], object]) -> bool:
         """Make a conditional write, again while others write to the items; tell if the condition held."""
-        for attempt in range(_WRITE_ATTEMPTS):
+        for attempt in range(self._write_attempts):
             with available():
                 try:
                     write()
@@ -109,7 +112,8 @@ class Table:
                         raise
                 else:
                     return True
-            time.sleep(random.uniform(0, _BACKOFF_SECONDS * 2**attempt))  # noqa: S311
+            longest = min(_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)
+            time.sleep(random.uniform(0, longest))  # noqa: S311
         raise UnavailableError(_SERVICE)
 
 
