@@ -15,7 +15,7 @@ from local.package import BUCKETS, ROOT
 HOME = ROOT / ".local"
 #: Where the laptop differs from the template's defaults: two workers fit, tries should not wait long, and a
 #: clip of a minute is to be cut into parts as a long film is.
-PARAMETERS = {"MaxWorkers": "2", "LeaseSeconds": "20", "FanOutSeconds": "5", "PartSeconds": "5"}
+PARAMETERS = {"MaxWorkers": "2", "LeaseSeconds": "20", "FanOutSeconds": "2", "PartSeconds": "2"}
 
 
 class Stack(TypedDict):
