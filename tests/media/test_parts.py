@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pytest
 
-from tests.media.conftest import Result, ffmpeg
+from tests.media.conftest import Result, ffmpeg, ffprobe
 from transcoding.media import encoders
 
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
@@ -26,6 +26,20 @@ SOURCES = {
     "late.mkv": "testsrc2=s=320x180:r=25:d=20,setpts=PTS+1.5/TB -f lavfi -i sine=d=21 "
     f"{X264} -g 50 -c:a flac",
 }
+
+
+@pytest.mark.parametrize("part_seconds", [None, 0.1])
+def test_each_frame_of_a_variable_rate_keeps_its_time(clips, transcode, part_seconds):
+    source = clips("variable.mp4", f"-f lavfi -i {SOURCES['variable.mp4']} {{0}}")
+    result = transcode(source, "m3u8", 5, attempt=2, part_seconds=part_seconds)
+    entry = result.folder / "video/index.m3u8"
+    times = [
+        sorted(
+            float(p["pts_time"]) for p in ffprobe(path, "-select_streams", "v", "-show_packets")["packets"]
+        )
+        for path in (source, entry)
+    ]
+    assert [round(t - times[1][0], 3) for t in times[1]] == [round(t - times[0][0], 3) for t in times[0]]
 
 
 @pytest.fixture

@@ -179,13 +179,15 @@ class Stream:
         self.plan = plan
         self._folder = folder / name
         self._folder.mkdir()
-        self._times = folder / command.TIMES
+        self._frames = _Times(folder / command.FRAMES)
+        self._packets = _Times(folder / command.PACKETS)
         self._prefix = f"{prefix}{name}/"
         self._uploads = uploads
         self._span = span
         self._names: list[str] = []
         self._segments: list[hls.Segment] = []
-        self._reorder = 0
+        self._samples = 0
+        self._first_shown = 0
 
     @cached_property
     def _init(self) -> bytes:
@@ -208,37 +210,24 @@ class Stream:
     @cached_property
     def _start(self) -> int:
         """When the first frame is shown, in ticks of the result's timeline."""
-        time = self._time(0)
-        return round(time[0] * self._facts.timescale) if time else 0
-
-    def _time(self, number: int) -> tuple[Fraction, Fraction] | None:
-        """When a frame that was encoded is shown in the result and in the source, in seconds."""
-        try:
-            with self._times.open() as lines:
-                line = next(islice(lines, number, None), "")
-        except FileNotFoundError:
-            return None
-        if not line.endswith("\n"):
-            return None
-        pts, base, source_pts, source_base = line.split()
-        return int(pts) * Fraction(base), int(source_pts) * Fraction(source_base)
+        return round(self._frames.first[0] * self._facts.timescale)
 
     def starts_late(self) -> bool:
         """Tell whether the part lacks frames at its start, as far as the frame rate tells."""
-        time = self._time(0)
-        if not (self._span and self.plan.video and time):
+        times = _Times(self._folder.parent / command.FRAMES).of(0)
+        if not (self._span and self.plan.video and times):
             return False
         facts = self.plan.video.facts
         return (
-            facts.constant_frame_rate and time[1] - self._span.start * facts.time_base > 2 / facts.frame_rate
+            facts.constant_frame_rate and times[1] - self._span.start * facts.time_base > 2 / facts.frame_rate
         )
 
     def next_start(self) -> int | None:
         """Return the tick of the source at which what is not stored starts; None before anything is."""
-        time = self._time(self.track().samples) if self._segments else None
-        if not (time and self.plan.video):
+        times = self._frames.of(self._samples) if self._segments else ()
+        if not (times and self.plan.video):
             return None
-        return round(time[1] / self.plan.video.facts.time_base)
+        return round(times[1] / self.plan.video.facts.time_base)
 
     def collect(self) -> None:
         """Store the segments that FFmpeg has finished since, and forget those that are stored."""
@@ -251,17 +240,26 @@ class Stream:
             path = self._folder / name
             data = path.read_bytes()
             fragment = fragments.read(data)
-            if self._span:
-                if not self._names:
-                    self._reorder, _ = fragment.shown()
-                fragment = fragment.placed(self._start, self._reorder, self._delay)
+            if self.name == command.VIDEO:
+                fragment = self._set(fragment)
                 data = fragments.retimed(data, fragment)
                 path.write_bytes(data)
             start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
             segment = hls.Segment(start, end, len(data), len(fragment.samples))
+            self._samples += segment.samples
             self._names.append(name)
             self._segments.append(segment)
             self._uploads.add(path, self._prefix + segment.name, f"{self.name}/mp4")
+
+    def _set(self, fragment: fragments.Fragment) -> fragments.Fragment:
+        """Return a fragment of the picture with its right times."""
+        if self._names:
+            seconds = self._packets.of(self._samples)[0] - self._packets.first[0]
+            ticks = self._first_shown + round(seconds * self._facts.timescale)
+            fragment = fragment.shown_from(ticks)
+        else:
+            self._first_shown, _ = fragment.shown()
+        return fragment.placed(self._start, self._first_shown, self._delay) if self._span else fragment
 
     def store_init(self) -> None:
         """Store the init segment. Raises TaskFailedError where nothing of the stream could be decoded."""
@@ -279,6 +277,38 @@ class Stream:
             return Track(1, "", "", ())
         digest = hashlib.sha256(fragments.configuration(self._init)).hexdigest()
         return Track(self._facts.timescale, hls.codec_string(self._init), digest, tuple(self._segments))
+
+
+class _Times:
+    """The times that FFmpeg notes of frames while it runs, a line each; asked for in their order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self._place = 0
+        self._line: tuple[Fraction, ...] = ()
+
+    @cached_property
+    def first(self) -> tuple[Fraction, ...]:
+        """Those of the first frame, which must have been noted."""
+        return _Times(self._path).of(0)
+
+    def of(self, number: int) -> tuple[Fraction, ...]:
+        """Return the times, in seconds, of the frame of that number; empty if they are not noted yet."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._place)
+                for line in islice(file, number + 1 - self._read):
+                    if not line.endswith(b"\n"):
+                        break
+                    numbers = line.split()
+                    self._read += 1
+                    self._place += len(line)
+                    ticks = zip(numbers[::2], numbers[1::2], strict=True)
+                    self._line = tuple(int(n) * Fraction(base.decode()) for n, base in ticks)
+        except FileNotFoundError:
+            return ()
+        return self._line if self._read > number else ()
 
 
 def put_playlists(media: MediaStore, plan: Plan, prefix: str, tracks: Mapping[str, Track]) -> None:

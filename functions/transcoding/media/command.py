@@ -18,8 +18,9 @@ from transcoding.media.tools import Tools, input_options
 VIDEO, AUDIO = "video", "audio"
 MASTER, PLAYLIST, INIT_SEGMENT = "master.m3u8", "index.m3u8", "init.mp4"
 
-#: Where FFmpeg notes when each frame that it encodes is shown.
-TIMES = "times.txt"
+#: Where FFmpeg notes when each frame of a part is shown, in the result and in the source, and when each
+#: packet of the picture is. All are numbers of ticks, followed by the length of a tick in seconds.
+FRAMES, PACKETS = "frames.txt", "packets.txt"
 
 #: The brightness of white paper in HDR, nits (ITU-R BT.2408), which becomes the white of SDR, nearly.
 _HDR_WHITE = 203
@@ -49,8 +50,7 @@ def picture(
 ) -> list[str]:
     """Return the command that makes the segments of a span of the picture in `folder`.
 
-    The source is read from `entry` on. Of each frame, its time in the result and in the source is written to
-    `folder`/`TIMES`, both as a number of ticks and a tick's length in seconds.
+    The source is read from `entry` on.
     """
     # Times stay those of the container, in which the span is told.
     command = [*_program(tools), "-copyts"]
@@ -75,13 +75,10 @@ def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> li
     if plan.video is None:
         return []
     options, seconds = _video_options(plan.video, span), plan.segment_seconds
+    options += ["-stats_mux_pre:v", str(folder / PACKETS), "-stats_mux_pre_fmt:v", "{pts} {tb}"]
     if span:
-        options += [
-            "-stats_enc_pre:v",
-            str(folder / TIMES),
-            "-stats_enc_pre_fmt:v",
-            "{pts} {tb} {ptsi} {tbi}",
-        ]
+        frames = str(folder / FRAMES)
+        options += ["-stats_enc_pre:v", frames, "-stats_enc_pre_fmt:v", "{pts} {tb} {ptsi} {tbi}"]
         seconds = segment_seconds(plan, span)
     return [*options, *_segment_options(folder / VIDEO, seconds)]
 

@@ -50,6 +50,16 @@ class Fragment:
         ]
         return min(start for start, _ in spans), max(start + duration for start, duration in spans)
 
+    def shown_from(self, time: int) -> Fragment:
+        """Return it with its first sample shown then.
+
+        FFmpeg's muxer tells that of a segment's first frame wrongly, where frames do not last equally long.
+        """
+        first, *others = self.samples
+        begin, next_begin = min(self.decode_time, time), self.decode_time + first.duration
+        first = replace(first, duration=next_begin - begin, composition=time - begin)
+        return Fragment(begin, (first, *others))
+
     def placed(self, start: int, reorder: int, delay: int) -> Fragment:
         """Return a fragment of an encode that begins at 0, moved so that its first frame is shown at `start`.
 
