@@ -170,7 +170,7 @@ def _check_encoder(work: Plan, encoder: Encoder) -> None:
         logger.warning("FFmpeg has complained", status=status, stderr=errors)
     if status is None or status < 0:
         raise OSError(f"FFmpeg was ended by signal {-(status or 0)}")
-    if work.copies and (status > 0 or command.UNCOPYABLE in errors):
+    if work.copies and (status > 0 or command.UNCOPYABLE.search(errors)):
         raise OSError("a stream could not be copied")
     if status > 0:
         raise diagnose(errors)
@@ -182,7 +182,7 @@ def _check_result(work: Plan, encoder: Encoder, duration: float) -> None:
         raise TaskFailedError(
             Failure.DAMAGED, "The source's picture could not be decoded. Export or upload it again."
         )
-    promised = work.duration or 0.0
+    promised = 0.0 if command.JUMPS.search(encoder.errors) else work.duration or 0.0
     if promised - duration > max(_SHORTFALL_SECONDS, _SHORTFALL * promised):
         raise TaskFailedError(
             Failure.DAMAGED,

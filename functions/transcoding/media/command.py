@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from transcoding.media import encoders
@@ -21,14 +22,22 @@ _HDR_WHITE = 203
 #: relied on: it is missing or wrong too often.
 _HDR_PEAK = 10
 
-#: What FFmpeg says when it leaves out a packet that could not be taken apart.
-UNCOPYABLE = "Error applying bitstream filters"
+#: A gap in the times of more seconds than this is an error, and closed.
+_LONGEST_GAP = 3600
+
+#: What FFmpeg says when it leaves out a packet that could not be taken apart, or the time of one.
+UNCOPYABLE = re.compile("Error applying bitstream filters|invalid dropping")
+
+#: What it says when the source's times jump, so that they do not tell how long it is.
+JUMPS = re.compile("DTS discontinuity in stream|invalid dropping")
 
 
 def build(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
     command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
     command += ["-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
+    if not plan.tells_lengths:
+        command += ["-dts_error_threshold", str(_LONGEST_GAP)]
     command += [*input_options(url), "-i", url]
     if plan.format.packaging is Packaging.SEGMENTS:
         if plan.video:

@@ -88,6 +88,8 @@ class Plan:
     video: VideoPlan | None
     audio: AudioPlan | None
     segment_seconds: float = SEGMENT_SECONDS
+    #: Whether each frame has a length of its own in the source, so that a long one is meant.
+    tells_lengths: bool = False
 
     @property
     def copies(self) -> bool:
@@ -148,6 +150,7 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
         video=video,
         audio=audio,
         segment_seconds=segment_seconds or SEGMENT_SECONDS,
+        tells_lengths=source.container.startswith("mov"),
     )
 
 
@@ -225,6 +228,7 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
         (video.level > _HIGHEST_COPYABLE_LEVEL, f"its level is {video.level / 10}"),
         (video.interlaced, "it is interlaced"),
         (video.rotation != 0 or video.mirrored, "it is not stored upright"),
+        (video.trimmed, "an edit list hides some of it"),
         (video.pixel_aspect != 1, "its pixels are not square"),
         ((video.width, video.height) != (width, height), f"it is {video.width}x{video.height}"),
         (bit_rate is None, "its bit rate is not known"),
@@ -251,6 +255,7 @@ def _sound_obstacle(audio: AudioFacts, codec: str, rung: Rung, origin: float) ->
         (audio.sample_rate not in _COPYABLE_SAMPLE_RATES, f"its sample rate is {audio.sample_rate} Hz"),
         (audio.bit_rate is None, "its bit rate is not known"),
         ((audio.bit_rate or 0) > highest, f"its bit rate is over {highest:,.0f} b/s"),
+        (audio.trimmed, "an edit list hides some of it"),
         (audio.start - origin > _IN_STEP, "it starts later than the picture"),
     )
     return next((reason for holds, reason in obstacles if holds), "")

@@ -33,6 +33,11 @@ _IMAGE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpegxl
 #: Whose packets, if there are any, tell the number of channels.
 _SELF_DESCRIBING = frozenset({"aac", "aac_latm", "ac3", "eac3", "mp2", "mp3", "dts", "truehd"})
 
+#: More frames than these are hidden on purpose. Of AAC, encoders need two to four to get going.
+_HIDDEN_FRAMES, _PRIMING_FRAMES = 1.5, 5
+#: Samples in a frame of AAC.
+_AAC_FRAME = 1024
+
 
 def probe(tools: Tools, url: str, size: int) -> SourceFacts:
     """Return the facts of the source at `url`, an http(s) URL or a path; `size` is its length in bytes.
@@ -224,22 +229,31 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
         reordered=int(stream.get("has_b_frames") or 0) > 0,
+        trimmed=_hidden(stream, average or Fraction(25)) > _HIDDEN_FRAMES,
     )
 
 
 def _audio(stream: Mapping[str, Any]) -> AudioFacts:
     _check_decodable(stream)
+    sample_rate = int(stream.get("sample_rate") or 0)
     return AudioFacts(
         index=int(stream["index"]),
         codec=str(stream["codec_name"]),
         profile=str(stream.get("profile", "")),
         channels=int(stream.get("channels") or 0),
-        sample_rate=int(stream.get("sample_rate") or 0),
+        sample_rate=sample_rate,
         layout=_told(stream.get("channel_layout")),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
+        trimmed=_hidden(stream, Fraction(sample_rate, _AAC_FRAME)) > _PRIMING_FRAMES,
     )
+
+
+def _hidden(stream: Mapping[str, Any], rate: Fraction) -> float:
+    """Return how many frames there are more than its duration shows; `rate` in frames per second."""
+    frames, seconds = _whole(stream.get("nb_frames")), _stream_duration(stream)
+    return frames - seconds * float(rate) if frames and seconds else 0.0
 
 
 def _check_decodable(stream: Mapping[str, Any]) -> None:
