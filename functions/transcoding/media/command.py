@@ -10,6 +10,7 @@ from transcoding.media.colour import Colour, is_common, is_hdr, meant
 from transcoding.media.facts import AudioFacts
 from transcoding.media.formats import Packaging
 from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
+from transcoding.media.probe import MAX_PIXELS
 from transcoding.media.tools import Tools, input_options
 
 #: The folders of a segmented result's renditions, and the names inside them.
@@ -21,6 +22,12 @@ _HDR_WHITE = 203
 #: What is brighter than this many times that is cut off. What files tell of their brightest light is not
 #: relied on: it is missing or wrong too often.
 _HDR_PEAK = 10
+
+#: A palette for each frame. One for all would have to wait for the last, with every frame in memory.
+_PALETTES = (
+    "split[picture][sample];[sample]palettegen=stats_mode=single[palette];"
+    "[picture][palette]paletteuse=new=1:dither=bayer:bayer_scale=3"
+)
 
 #: A gap in the times of more seconds than this is an error, and closed.
 _LONGEST_GAP = 3600
@@ -38,7 +45,8 @@ def build(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     command += ["-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
     if not plan.tells_lengths:
         command += ["-dts_error_threshold", str(_LONGEST_GAP)]
-    command += [*input_options(url), "-i", url]
+    # The picture may grow in mid-stream.
+    command += ["-max_pixels", str(MAX_PIXELS), *input_options(url), "-i", url]
     if plan.format.packaging is Packaging.SEGMENTS:
         if plan.video:
             command += [*_video_options(plan.video), *_segment_options(plan, folder / VIDEO)]
@@ -63,6 +71,8 @@ def _video_options(video: VideoPlan) -> list[str]:
     if not video.facts.constant_frame_rate:
         options += ["-enc_time_base", "demux"]
     options += [option.format(rung=video.rung) for option in encoders.PICTURE[video.codec]]
+    if video.codec == "gif":
+        return options
     # Keyframes at known times, so that segments can be cut there; more where a scene changes.
     first = max(0.0, video.start - 0.001)
     options += ["-force_key_frames", f"expr:gte(t,{first:.3f}+n_forced*{KEYFRAME_SECONDS})", "-g", "9999"]
@@ -83,7 +93,9 @@ def _filters(video: VideoPlan) -> list[str]:
     filters += [scale, f"setparams={told}", *_to_hd(colour)]
     if video.held:
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
-    return [*filters, "setsar=1", "format=yuv420p"]
+    if video.frame_rate:
+        filters.append(f"fps={video.frame_rate}")
+    return [*filters, "setsar=1", _PALETTES if video.codec == "gif" else "format=yuv420p"]
 
 
 def _to_hd(colour: Colour) -> list[str]:

@@ -42,6 +42,7 @@ class VideoPlan:
 
     `width` and `height` are the result's, in pixels, upright and square; `start` is when its first frame is
     shown, in seconds of the result's timeline, `held` whether that is sooner than in the source.
+    `frame_rate` is the constant one to make, in frames per second; None: frames stay as they are.
     """
 
     facts: VideoFacts
@@ -52,6 +53,7 @@ class VideoPlan:
     rung: Rung
     start: float = 0.0
     held: bool = False
+    frame_rate: Fraction | None = None
 
     @property
     def copied(self) -> bool:
@@ -123,7 +125,7 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
     segment_seconds = copyable_segment_seconds(source.keyframes or (), source.duration)
     video = audio = None
     if source.video and target.picture:
-        width, height = output_size(source.video, SHORT_SIDE[quality])
+        width, height = output_size(source.video, _short_side(target, quality))
         obstacle = _picture_obstacle(source, target, quality) if may_copy else _TRIED
         start = source.video.start - origin
         # In segments, a late start would need an edit list that not every player goes by.
@@ -137,16 +139,26 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
                 obstacle = f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s"
         rung = rung_for(min(width, height))
         start = 0.0 if held else start
-        video = VideoPlan(source.video, target.picture, obstacle, width, height, rung, start, held)
+        rate = (
+            target.frame_rate if target.frame_rate and source.video.frame_rate > target.frame_rate else None
+        )
+        video = VideoPlan(source.video, target.picture, obstacle, width, height, rung, start, held, rate)
     if source.audio and target.sound:
         rung = rung_for(min(video.width, video.height) if video else 1080)
         obstacle = _sound_obstacle(source.audio, target.sound, rung, origin) if may_copy else _TRIED
         audio = _plan_sound(source.audio, target.sound, rung, obstacle)
+    duration = _duration(source, video, audio)
+    if duration and target.seconds and duration > target.seconds:
+        raise TaskFailedError(
+            Failure.TOO_LONG,
+            f"The source lasts {duration:.0f} s; as {target.name} at most {target.seconds:.0f} s are made. "
+            "Send a shorter part of it, or ask for mp4.",
+        )
     if video is None or not video.copied:
         segment_seconds = None
     return Plan(
         format=target,
-        duration=_duration(source, video, audio),
+        duration=duration,
         video=video,
         audio=audio,
         segment_seconds=segment_seconds or SEGMENT_SECONDS,
@@ -157,6 +169,10 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
 def needs_keyframes(source: SourceFacts, target: Format, quality: int) -> bool:
     """Whether the plan hangs on where the source's keyframes are."""
     return target.packaging is Packaging.SEGMENTS and not _picture_obstacle(source, target, quality)
+
+
+def _short_side(target: Format, quality: int) -> int | None:
+    return min((side for side in (SHORT_SIDE[quality], target.short_side) if side), default=None)
 
 
 def output_size(video: VideoFacts, short_side: int | None) -> tuple[int, int]:
@@ -214,7 +230,7 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
     video = source.video
     if video is None:
         return "there is none"
-    width, height = output_size(video, SHORT_SIDE[quality])
+    width, height = output_size(video, _short_side(target, quality))
     rung = rung_for(min(width, height))
     bit_rate = _picture_bit_rate(source, video)
     colour = meant(video)

@@ -14,10 +14,13 @@ from typing import Any
 
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
-from transcoding.media.tools import Tools, diagnose, input_options
+from transcoding.media.tools import Tools, diagnose, hold_memory, input_options
 
 #: Longer than any container needs to tell about itself over a network, seconds.
 PROBE_TIMEOUT = 90.0
+
+#: Seconds. Above the 26.5 hours that a transport stream's clock counts before it starts over.
+LONGEST = 48 * 3600.0
 
 #: FFmpeg decodes larger pictures only with a limit raised, and no encoder here takes them.
 MAX_SIDE = 16_384
@@ -56,7 +59,12 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
     ]
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=PROBE_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            timeout=PROBE_TIMEOUT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=hold_memory,
         )
     except subprocess.TimeoutExpired:
         raise TaskFailedError(
@@ -65,6 +73,10 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
         ) from None
     if done.returncode < 0:
         raise OSError(f"ffprobe was ended by signal {-done.returncode}")
+    if done.returncode > 0 and b"Cannot allocate memory" in done.stderr:
+        raise TaskFailedError(
+            Failure.DAMAGED, "The source is damaged: its header asks for more memory than there is."
+        )
     if done.returncode > 0:
         raise diagnose(done.stderr.decode(errors="replace"), opening=True)
     return parse(json.loads(done.stdout), size)
@@ -85,13 +97,20 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
             Failure.NO_STREAMS, "The source holds neither a video nor an audio stream that could be played."
         )
     container = report.get("format", {})
+    seconds = _seconds(container.get("duration"))
+    if seconds and seconds > LONGEST:
+        raise TaskFailedError(
+            Failure.TOO_LONG,
+            f"The source says that it lasts {seconds / 3600:,.0f} hours; at most {LONGEST / 3600:.0f} are "
+            "supported. If it is shorter, its index is damaged: export it again.",
+        )
     video = _video(_main_picture(pictures)) if pictures else None
     audio = _audio(max(sounds, key=_sound_rank)) if sounds else None
     if audio and _is_master(sounds, str(container.get("format_name", ""))):
         audio = replace(_audio(sounds[0]), right=int(sounds[1]["index"]))
     return SourceFacts(
         container=str(container.get("format_name", "")),
-        duration=_seconds(container.get("duration")),
+        duration=seconds,
         size=size,
         bit_rate=_whole(container.get("bit_rate")),
         video=video,
@@ -114,6 +133,7 @@ def with_keyframes(source: SourceFacts, url: str) -> SourceFacts:
             check=False,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            preexec_fn=hold_memory,
         )
     except subprocess.TimeoutExpired:
         return source
