@@ -24,7 +24,16 @@ from transcoding.media import command
 from transcoding.media.encoder import Encoder
 from transcoding.media.facts import EntryPoint, SourceFacts
 from transcoding.media.formats import FORMATS, Packaging
-from transcoding.media.parts import Span, begin, cut, entry, part_length, span_frames, span_seconds
+from transcoding.media.parts import (
+    Span,
+    begin,
+    cut,
+    entry,
+    look_up_step,
+    part_length,
+    span_frames,
+    span_seconds,
+)
 from transcoding.media.plan import Plan, needs_keyframes, plan
 from transcoding.media.probe import probe, with_keyframes
 from transcoding.media.tools import Tools, diagnose
@@ -106,7 +115,7 @@ class Transcoder:
         work = plan(source, target, task.quality, may_copy=task.attempt == 1)
         length = self._part_length(source, work)
         if length or (task.attempt == 1 and needs_keyframes(source, target, task.quality)):
-            source = with_keyframes(source, url, length and length / 2)
+            source = with_keyframes(source, url, length and look_up_step(source, length))
         report(begun)
         return Prepared(bucket, key, begun, source)
 
@@ -161,7 +170,7 @@ class Transcoder:
             encoder = _encode(encoding, progress)
             _check_encoder(work, encoder)
             publication.collect()
-            _check_result(work, encoder.frames, publication.duration())
+            _check_result(work, encoder.frames, publication.duration(), encoder.errors)
             publication.finish(lambda share: report(ENCODED + (1 - ENCODED) * share))
         return prefix + work.format.entry
 
@@ -361,19 +370,19 @@ def _check_encoder(work: Plan, encoder: Encoder) -> None:
         logger.warning("FFmpeg has complained", status=status, stderr=errors)
     if status is None or status < 0:
         raise OSError(f"FFmpeg was ended by signal {-(status or 0)}")
-    if work.copies and (status > 0 or command.UNCOPYABLE in errors):
+    if work.copies and (status > 0 or command.UNCOPYABLE.search(errors)):
         raise OSError("a stream could not be copied")
     if status > 0:
         raise diagnose(errors)
 
 
-def _check_result(work: Plan, frames: int, duration: float) -> None:
+def _check_result(work: Plan, frames: int, duration: float, complaints: str = "") -> None:
     """Refuse a result that is not what the source promised. Raises TaskFailedError."""
     if work.video and frames == 0:
         raise TaskFailedError(
             Failure.DAMAGED, "The source's picture could not be decoded. Export or upload it again."
         )
-    promised = work.duration or 0.0
+    promised = 0.0 if command.JUMPS.search(complaints) else work.duration or 0.0
     if promised - duration > max(_SHORTFALL_SECONDS, _SHORTFALL * promised):
         raise TaskFailedError(
             Failure.DAMAGED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transcoding.media.facts import AudioFacts, EntryPoint
 from transcoding.media.formats import Packaging
 from transcoding.media.parts import Span, segment_seconds
 from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
+from transcoding.media.probe import MAX_PIXELS
 from transcoding.media.tools import Tools, input_options
 
 #: The folders of a segmented result's renditions, and the names inside them.
@@ -28,13 +30,28 @@ _HDR_WHITE = 203
 #: relied on: it is missing or wrong too often.
 _HDR_PEAK = 10
 
-#: What FFmpeg says when it leaves out a packet that could not be taken apart.
-UNCOPYABLE = "Error applying bitstream filters"
+#: A palette for each frame. One for all would have to wait for the last, with every frame in memory.
+_PALETTES = (
+    "split[picture][sample];[sample]palettegen=stats_mode=single[palette];"
+    "[picture][palette]paletteuse=new=1:dither=bayer:bayer_scale=3"
+)
+
+#: A gap in the times of more seconds than this is an error, and closed.
+_LONGEST_GAP = 3600
+
+#: What FFmpeg says when it leaves out a packet that could not be taken apart, or the time of one.
+UNCOPYABLE = re.compile("Error applying bitstream filters|invalid dropping")
+
+#: What it says when the source's times jump, so that they do not tell how long it is.
+JUMPS = re.compile("DTS discontinuity in stream|invalid dropping")
 
 
 def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
-    command = [*_program(tools), *input_options(url), "-i", url]
+    command = _program(tools)
+    if not plan.tells_lengths:
+        command += ["-dts_error_threshold", str(_LONGEST_GAP)]
+    command += [*input_options(url), "-i", url]
     if plan.format.packaging is Packaging.SEGMENTS:
         command += [*_segmented_picture(plan, folder), *_segmented_sound(plan, folder)]
     else:
@@ -68,7 +85,9 @@ def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
 
 def _program(tools: Tools) -> list[str]:
     command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
-    return [*command, "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
+    command += ["-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
+    # The picture may grow in mid-stream.
+    return [*command, "-max_pixels", str(MAX_PIXELS)]
 
 
 def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
@@ -100,6 +119,8 @@ def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
     if not video.facts.constant_frame_rate:
         options += ["-enc_time_base", "demux"]
     options += [option.format(rung=video.rung) for option in encoders.PICTURE[video.codec]]
+    if video.codec == "gif":
+        return options
     # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
     distance = f"if(isnan(prev_forced_t),1,gte(t-prev_forced_t,{KEYFRAME_SECONDS}-0.001))"
     options += ["-force_key_frames", f"expr:{distance}", "-g", "9999"]
@@ -132,7 +153,9 @@ def _filters(video: VideoPlan, span: Span | None = None) -> list[str]:
     filters += [scale, f"setparams={told}", *_to_hd(colour)]
     if video.held and (span is None or span.first):
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
-    return [*filters, "setsar=1", "format=yuv420p"]
+    if video.frame_rate:
+        filters.append(f"fps={video.frame_rate}")
+    return [*filters, "setsar=1", _PALETTES if video.codec == "gif" else "format=yuv420p"]
 
 
 def _to_hd(colour: Colour) -> list[str]:

@@ -40,6 +40,8 @@ class VideoFacts:
     bit_rate: int | None = None
     #: Reference frames behind the picture (`has_b_frames`); above 0, packets are not in presentation order.
     reordered: bool = False
+    #: Whether an edit list hides some of it.
+    trimmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class AudioFacts:
     start: float = 0.0
     duration: float | None = None
     bit_rate: int | None = None
+    trimmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

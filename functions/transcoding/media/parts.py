@@ -25,6 +25,8 @@ _SLOW_DECODERS = frozenset({"hevc", "av1", "vp9", "prores"})
 _REFERENCE = 1920 * 1080 * 30 * (1 + _DECODING)
 #: More parts than this of one task would crowd its item in the table; they get longer instead.
 MOST_PARTS = 1000
+#: Each look-up of a keyframe takes several reads of the source.
+_MOST_LOOK_UPS = 128
 #: The most work that is one part because keyframes are rare, in seconds of 1080p.
 _LONGEST = 240.0
 #: A cut moves at most this share of a part's length to be near a keyframe.
@@ -88,6 +90,11 @@ def cut(source: SourceFacts, video: VideoPlan, length: float) -> tuple[Span, ...
             starts.append(start)
     spans = zip(starts, [*starts[1:], None], strict=True)
     return tuple(Span(a, b, first=a == first) for a, b in spans)
+
+
+def look_up_step(source: SourceFacts, length: float) -> float:
+    """Return how many seconds apart entry points are to be looked up where no index tells them."""
+    return max(length / 2, (source.duration or 0.0) / _MOST_LOOK_UPS)
 
 
 def begin(source: SourceFacts) -> int:
