@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,7 @@ from s3transfer.futures import TransferFuture
 
 from transcoding.data.media_store import MediaStore
 from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media import command, dash, hls
+from transcoding.media import command, dash, hls, subtitles
 from transcoding.media.formats import Packaging
 from transcoding.media.plan import Plan
 from transcoding.media.probe import probe
@@ -105,7 +106,7 @@ class _Segments:
             self._segments[command.VIDEO] = []
         if plan.audio:
             self._segments[command.AUDIO] = []
-        for stream in self._segments:
+        for stream in (*self._segments, command.SUBTITLES):
             (folder / stream).mkdir()
 
     def collect(self) -> None:
@@ -135,7 +136,11 @@ class _Segments:
             codec = hls.codec_string(init.read_bytes())
             renditions[stream] = hls.Rendition(uri, command.INIT_SEGMENT, codec, tuple(segments))
             self._upload(init, stream)
-            self._media.put(hls.media_playlist(renditions[stream]), self._prefix + uri, hls.CONTENT_TYPE)
+        target = max(hls.target_duration(r.segments) for r in renditions.values())
+        for rendition in renditions.values():
+            playlist = hls.media_playlist(rendition, target)
+            self._media.put(playlist, self._prefix + rendition.uri, hls.CONTENT_TYPE)
+        texts = self._finish_subtitles()
         report(0.5)
         self._uploads.settle(wait=True)
         plan = self._plan
@@ -143,12 +148,45 @@ class _Segments:
         picture = None
         if plan.video:
             picture = hls.Picture(plan.video.width, plan.video.height, plan.video.facts.frame_rate)
+        if audio and plan.audio:
+            audio = replace(audio, language=plan.audio.facts.language, name=plan.audio.facts.name)
         channels = plan.audio.channels if plan.audio else 0
-        master = hls.master_playlist(video, picture, audio, channels)
+        master = hls.master_playlist(video, picture, audio, channels, texts)
         self._media.put(master, f"{self._prefix}{command.MASTER}", hls.CONTENT_TYPE)
         if plan.format.muxer == "dash":
-            manifest = dash.manifest(video, picture, audio, channels, command.SEGMENT_PATTERN)
+            manifest = dash.manifest(video, picture, audio, channels, command.SEGMENT_PATTERN, texts)
             self._media.put(manifest, self._prefix + plan.format.entry, plan.format.content_type)
+
+    def _finish_subtitles(self) -> list[hls.Subtitles]:
+        """Store the subtitles that have any text, in segments and in one file."""
+        finished = []
+        duration = self.duration()
+        for number, text in enumerate(self._plan.subtitles):
+            path = command.subtitle_file(self._folder, number)
+            with path.open("rb") as file:
+                cues = subtitles.read(file.read(subtitles.MAX_BYTES), duration)
+            if not cues:
+                continue
+            if self._plan.format.muxer == "dash":
+                path.write_text(subtitles.whole(cues), encoding="utf-8")
+                self._uploads.add(path, self._key(path), subtitles.CONTENT_TYPE)
+            folder = path.with_suffix("")
+            folder.mkdir()
+            segments = []
+            for n, (content, seconds) in enumerate(subtitles.segments(cues, duration)):
+                part = folder / f"{n:05d}.vtt"
+                part.write_text(content, encoding="utf-8")
+                segments.append(hls.Segment(part.name, seconds, part.stat().st_size))
+                self._uploads.add(part, self._key(part), subtitles.CONTENT_TYPE)
+            uri = (folder / command.PLAYLIST).relative_to(self._folder).as_posix()
+            rendition = hls.Rendition(uri, "", "", tuple(segments), text.facts.language, text.facts.name)
+            self._media.put(hls.media_playlist(rendition), self._prefix + uri, hls.CONTENT_TYPE)
+            file_uri = path.relative_to(self._folder).as_posix()
+            finished.append(hls.Subtitles(text.facts, rendition, file_uri))
+        return finished
+
+    def _key(self, path: Path) -> str:
+        return self._prefix + path.relative_to(self._folder).as_posix()
 
     def _upload(self, path: Path, stream: str) -> None:
         self._uploads.add(path, f"{self._prefix}{stream}/{path.name}", f"{stream}/mp4")

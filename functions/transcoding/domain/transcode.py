@@ -76,7 +76,7 @@ class Transcoder:
         source = probe(self._tools, located.url, located.size)
         if task.attempt == 1 and needs_keyframes(source, target, task.quality):
             source = with_keyframes(source, located.url)
-        work = plan(source, target, task.quality, may_copy=task.attempt == 1)
+        work = plan(source, target, task.quality, may_copy=task.attempt == 1, with_text=task.attempt <= 2)
         logger.info("planned", task_id=task.id, source=str(source), streams=work.describe())
         report(located.begun)
         prefix = output_prefix(task.id, task.attempt)
@@ -163,7 +163,8 @@ def _reached(work: Plan, encoder: Encoder) -> float:
 def _check_encoder(work: Plan, encoder: Encoder) -> None:
     """Find out what it means when FFmpeg did not end well.
 
-    Raises TaskFailedError, and OSError where another attempt may help: it will copy nothing.
+    Raises TaskFailedError, and OSError where another attempt may help: the second copies nothing, the third
+    leaves out subtitles.
     """
     status, errors = encoder.wait(0), encoder.errors
     if status or errors:
@@ -172,6 +173,8 @@ def _check_encoder(work: Plan, encoder: Encoder) -> None:
         raise OSError(f"FFmpeg was ended by signal {-(status or 0)}")
     if work.copies and (status > 0 or command.UNCOPYABLE in errors):
         raise OSError("a stream could not be copied")
+    if work.subtitles and status > 0:
+        raise OSError("FFmpeg has failed, perhaps over the subtitles")
     if status > 0:
         raise diagnose(errors)
 

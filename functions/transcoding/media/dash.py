@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from transcoding.media.hls import Picture, Rendition, Segment, target_duration
+from transcoding.media import subtitles as webvtt
+from transcoding.media.hls import Picture, Rendition, Segment, Subtitles, target_duration
 
 #: Ticks a second: the precision of the segments' lengths.
 _TIMESCALE = 1_000_000
@@ -18,6 +19,7 @@ def manifest(
     audio: Rendition | None,
     channels: int,
     segment_names: str,
+    subtitles: Sequence[Subtitles] = (),
 ) -> str:
     """Render the manifest of a whole result (profile isoff-live, type static).
 
@@ -53,6 +55,8 @@ def manifest(
                 },
             ),
         )
+    for number, subtitle in enumerate(subtitles):
+        _add_subtitles(period, number, subtitle)
     indent(mpd)
     return tostring(mpd, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -63,6 +67,8 @@ def _representation(period: Element, kind: str, rendition: Rendition, segment_na
         "AdaptationSet",
         {"contentType": kind, "mimeType": f"{kind}/mp4", "segmentAlignment": "true", "startWithSAP": "1"},
     )
+    _label(adaptation_set, rendition.language, rendition.name)
+    _role(adaptation_set, "main")
     representation = SubElement(
         adaptation_set,
         "Representation",
@@ -86,6 +92,41 @@ def _representation(period: Element, kind: str, rendition: Rendition, segment_na
         SubElement(timeline, "S", {"d": str(ticks)} | ({"r": str(repeats)} if repeats else {}))
     timeline[0].set("t", "0")
     return representation
+
+
+def _add_subtitles(period: Element, number: int, subtitles: Subtitles) -> None:
+    """Add subtitles in one file, which every player of text reads; their segments are HLS's alone."""
+    facts = subtitles.facts
+    adaptation_set = SubElement(
+        period, "AdaptationSet", {"contentType": "text", "mimeType": webvtt.CONTENT_TYPE}
+    )
+    _label(adaptation_set, facts.language, facts.name)
+    if facts.hearing_impaired:
+        # For the hard of hearing.
+        purpose = {"schemeIdUri": "urn:tva:metadata:cs:AudioPurposeCS:2007", "value": "2"}
+        SubElement(adaptation_set, "Accessibility", purpose)
+    _role(
+        adaptation_set,
+        "forced-subtitle" if facts.forced else "caption" if facts.hearing_impaired else "subtitle",
+    )
+    if facts.default:
+        _role(adaptation_set, "main")
+    bandwidth = str(subtitles.rendition.average_bit_rate)
+    representation = SubElement(
+        adaptation_set, "Representation", {"id": f"subtitles-{number}", "bandwidth": bandwidth}
+    )
+    SubElement(representation, "BaseURL").text = subtitles.file
+
+
+def _label(adaptation_set: Element, language: str, name: str) -> None:
+    if language:
+        adaptation_set.set("lang", language)
+    if name:
+        SubElement(adaptation_set, "Label").text = name
+
+
+def _role(adaptation_set: Element, value: str) -> None:
+    SubElement(adaptation_set, "Role", {"schemeIdUri": "urn:mpeg:dash:role:2011", "value": value})
 
 
 def _lengths(segments: Sequence[Segment]) -> list[int]:

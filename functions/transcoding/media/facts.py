@@ -13,6 +13,7 @@ class VideoFacts:
     `width` and `height` in pixels, `frame_rate` in frames per second, `start` in seconds on the source's own
     timeline, `duration` in seconds and `bit_rate` in bits per second where the container tells.
     `rotation` in degrees clockwise to bring it upright, one of 0, 90, 180, 270; None: by no right angle.
+    `language` is a BCP 47 tag; empty where the source does not tell.
     """
 
     index: int
@@ -37,11 +38,12 @@ class VideoFacts:
     bit_rate: int | None = None
     #: Reference frames behind the picture (`has_b_frames`); above 0, packets are not in presentation order.
     reordered: bool = False
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """A sound stream. `sample_rate` in hertz, the rest as in `VideoFacts`."""
+    """A sound stream. `sample_rate` in hertz, `name` as its makers call it, the rest as in `VideoFacts`."""
 
     index: int
     codec: str
@@ -51,6 +53,25 @@ class AudioFacts:
     start: float = 0.0
     duration: float | None = None
     bit_rate: int | None = None
+    language: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """A stream of subtitles that are text, not pictures; `language` and `name` as in `AudioFacts`.
+
+    `default`: shown unless the viewer decides otherwise; `forced`: shown even to who wants none;
+    `hearing_impaired`: it tells of sounds, too.
+    """
+
+    index: int
+    codec: str
+    language: str = ""
+    name: str = ""
+    default: bool = False
+    forced: bool = False
+    hearing_impaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +89,4 @@ class SourceFacts:
     video: VideoFacts | None
     audio: AudioFacts | None
     keyframes: tuple[float, ...] | None = None
+    subtitles: tuple[TextFacts, ...] = ()

@@ -13,7 +13,8 @@ from fractions import Fraction
 from typing import Any
 
 from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
+from transcoding.media import languages
+from transcoding.media.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
 from transcoding.media.tools import Tools, diagnose, input_options
 
 #: Longer than any container needs to tell about itself over a network, seconds.
@@ -25,6 +26,16 @@ MAX_PIXELS = 7680 * 4320 * 2
 
 #: Sample entries of encrypted streams that FFmpeg does not see through: Apple's FairPlay.
 _ENCRYPTED_TAGS = frozenset({"drmi", "drms", "p608"})
+
+#: Subtitles that are text. Those that are pictures, and teletext, cannot become text here.
+_TEXT_CODECS = frozenset(
+    {
+        *("ass", "jacosub", "microdvd", "mov_text", "mpl2", "pjs", "realtext", "sami", "srt", "ssa", "stl"),
+        *("subrip", "subviewer", "subviewer1", "text", "vplayer", "webvtt"),
+    }
+)
+#: How many subtitle streams are taken, and how long a stream's name may be, characters.
+_MAX_SUBTITLES, _MAX_NAME = 32, 80
 
 
 def probe(tools: Tools, url: str, size: int) -> SourceFacts:
@@ -74,6 +85,7 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
         )
     video = _video(max(pictures, key=_picture_rank)) if pictures else None
     audio = _audio(max(sounds, key=_sound_rank)) if sounds else None
+    texts = [s for s in streams if s.get("codec_type") == "subtitle" and s.get("codec_name") in _TEXT_CODECS]
     container = report.get("format", {})
     return SourceFacts(
         container=str(container.get("format_name", "")),
@@ -82,6 +94,7 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
         bit_rate=_whole(container.get("bit_rate")),
         video=video,
         audio=audio,
+        subtitles=tuple(map(_text, texts[:_MAX_SUBTITLES])),
     )
 
 
@@ -169,6 +182,7 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
         reordered=int(stream.get("has_b_frames") or 0) > 0,
+        language=_language(stream),
     )
 
 
@@ -183,7 +197,35 @@ def _audio(stream: Mapping[str, Any]) -> AudioFacts:
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
+        language=_language(stream),
+        name=_name(stream),
     )
+
+
+def _text(stream: Mapping[str, Any]) -> TextFacts:
+    disposition = stream.get("disposition", {})
+    return TextFacts(
+        index=int(stream["index"]),
+        codec=str(stream["codec_name"]),
+        language=_language(stream),
+        name=_name(stream),
+        default=bool(disposition.get("default")),
+        forced=bool(disposition.get("forced")),
+        hearing_impaired=bool(disposition.get("hearing_impaired") or disposition.get("captions")),
+    )
+
+
+def _language(stream: Mapping[str, Any]) -> str:
+    # A transport stream may tell several: "eng,fra".
+    return languages.tag(str(stream.get("tags", {}).get("language", "")).partition(",")[0])
+
+
+def _name(stream: Mapping[str, Any]) -> str:
+    tags = stream.get("tags", {})
+    name = str(tags.get("title") or tags.get("name") or "")
+    # A playlist has names between double quotes, on one line.
+    printable = "".join(c if c.isprintable() else " " for c in name.replace('"', "'"))
+    return " ".join(printable.split())[:_MAX_NAME]
 
 
 def _check_decodable(stream: Mapping[str, Any]) -> None:
