@@ -182,7 +182,8 @@ def test_segments_join_and_last_as_long_as_told(result):
         packets = ffprobe(result.folder / name / "index.m3u8", "-show_packets")["packets"]
         end = max(float(p["pts_time"]) + float(p["duration_time"]) for p in packets)
         # Sound has the encoder's delay before its beginning.
-        assert sum(s.duration for s in playlist.segments) == pytest.approx(end, abs=frame)
+        slack = frame if name == "video" else 2 * frame
+        assert sum(s.duration for s in playlist.segments) == pytest.approx(end, abs=slack)
         starts = [sum(s.duration for s in playlist.segments[:n]) for n in range(1, len(segments))]
         keys = [float(p["pts_time"]) for p in packets if "K" in p["flags"]]
         assert all(min(abs(key - start) for key in keys) < frame / 2 for start in starts)
