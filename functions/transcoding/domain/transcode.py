@@ -24,6 +24,7 @@ from transcoding.media import command
 from transcoding.media.encoder import Encoder
 from transcoding.media.facts import EntryPoint, SourceFacts
 from transcoding.media.formats import FORMATS, Packaging
+from transcoding.media.hls import Subtitles
 from transcoding.media.parts import (
     Span,
     begin,
@@ -69,6 +70,14 @@ class Prepared:
     source: SourceFacts
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What has been stored of a part: a track, and beside the sound the subtitles."""
+
+    track: Track
+    texts: tuple[Subtitles, ...]
+
+
 class OutOfTimeError(Exception):
     """Raised by `Report` when the invocation comes to its end."""
 
@@ -78,7 +87,7 @@ class _LateEntryError(Exception):
 
 
 _PREPARED = TypeAdapter(Prepared)
-_TRACK = TypeAdapter(Track)
+_MADE = TypeAdapter(Made)
 
 
 class Transcoder:
@@ -135,7 +144,7 @@ class Transcoder:
         return _PREPARED.validate_json(self._media.get(_prepared_key(task)))
 
     def parts(self, task: Task, prepared: Prepared, spans: Sequence[Span]) -> list[Part]:
-        """Return the parts of a task: its sound, in one piece, and the spans of its picture."""
+        """Return the parts of a task: its sound and text, in one piece, and the spans of its picture."""
         kinds: list[tuple[PartKind, int, int | None]] = [("sound", 0, None)]
         kinds = kinds if self.has_sound(task, prepared) else []
         kinds += [("picture", span.start, span.end) for span in spans]
@@ -148,8 +157,9 @@ class Transcoder:
         return min(1.0, span_seconds(work, Span(part.start, part.end)) / whole) if whole else 0.0
 
     def has_sound(self, task: Task, prepared: Prepared) -> bool:
-        """Tell whether the result has sound."""
-        return self._plan(task, prepared).audio is not None
+        """Tell whether the result has more than a picture."""
+        work = self._plan(task, prepared)
+        return bool(work.audio or work.subtitles)
 
     def run(self, task: Task, prepared: Prepared, folder: Path, report: Report) -> str:
         """Make the task's whole result and return the key that `target_url` is to point at.
@@ -182,14 +192,18 @@ class Transcoder:
         Where `report` raises OutOfTimeError, the segments that are finished stay, and the tick is returned at
         which what is left starts.
         """
-        work = self._plan(task, prepared)
+        work = self._plan(task, prepared, part.tries)
         url = self._url(prepared)
-        rest = None
+        rest: int | None = None
+        texts: list[Subtitles] = []
         if part.kind == "sound":
+            (folder / command.SUBTITLES).mkdir()
             with self._storing(task, work, command.AUDIO, folder) as stream:
                 sound = command.sound(self._tools, work, url, folder)
                 _run(sound, stream, lambda encoder: report(_share(encoder.position, work.duration)))
-                stream.store_init()
+                if work.audio:
+                    stream.store_init()
+                texts = stream.store_texts(self._media, work.duration or stream.track().duration)
         else:
             span = Span(part.start, part.end, first=part.start == begin(prepared.source))
             point = None if span.first else entry(prepared.source.entry_points, part.start)
@@ -201,25 +215,29 @@ class Transcoder:
                     rest = self._run_span(work, url, folder, stream, span, None, report)
                 if span.first:
                     stream.store_init()
-        track = stream.track()
-        self._media.put(_TRACK.dump_json(track).decode(), _track_key(task, part.number), "application/json")
+        made = Made(stream.track(), tuple(texts))
+        self._media.put(_MADE.dump_json(made).decode(), _made_key(task, part.number), "application/json")
         return rest
 
     def finish(self, task: Task, prepared: Prepared, parts: Sequence[Part], report: Report) -> str:
         """Join the parts that all are done, and return the key that `target_url` is to point at."""
         work = self._plan(task, prepared)
         with ThreadPoolExecutor(_READERS) as pool:
-            kept = dict(zip(parts, pool.map(partial(self._kept, task), parts), strict=True))
+            made = dict(zip(parts, pool.map(partial(self._made, task), parts), strict=True))
         tracks = {
-            name: joined([track for part, track in kept.items() if part.kind == kind])
-            for kind, name in (("picture", command.VIDEO), ("sound", command.AUDIO))
-            if any(part.kind == kind for part in parts)
+            name: joined([one.track for part, one in made.items() if part.kind == kind])
+            for kind, name, stream in (
+                ("picture", command.VIDEO, work.video),
+                ("sound", command.AUDIO, work.audio),
+            )
+            if stream
         }
+        texts = [text for one in made.values() for text in one.texts]
         duration = max(track.duration for track in tracks.values())
         _check_result(work, tracks[command.VIDEO].samples, duration)
         prefix = output_prefix(task.id, task.attempt)
         if work.format.packaging is Packaging.SEGMENTS:
-            put_playlists(self._media, work, prefix, tracks)
+            put_playlists(self._media, work, prefix, tracks, texts)
         else:
             raise NotImplementedError
         return prefix + work.format.entry
@@ -264,11 +282,14 @@ class Transcoder:
         finally:
             uploads.abandon()
 
-    def _kept(self, task: Task, part: Part) -> Track:
-        return _TRACK.validate_json(self._media.get(_track_key(task, part.number)))
+    def _made(self, task: Task, part: Part) -> Made:
+        return _MADE.validate_json(self._media.get(_made_key(task, part.number)))
 
-    def _plan(self, task: Task, prepared: Prepared) -> Plan:
-        return plan(prepared.source, FORMATS[task.format], task.quality, may_copy=task.attempt == 1)
+    def _plan(self, task: Task, prepared: Prepared, tries: int = 0) -> Plan:
+        target, attempt = FORMATS[task.format], task.attempt
+        return plan(
+            prepared.source, target, task.quality, may_copy=attempt == 1, with_text=max(attempt, tries) <= 2
+        )
 
     def _part_length(self, source: SourceFacts, work: Plan) -> float | None:
         return part_length(source, work, self._part_seconds, self._fan_out_seconds)
@@ -345,7 +366,7 @@ def _prepared_key(task: Task) -> str:
     return f"{work_prefix(task.id, task.attempt)}prepared.json"
 
 
-def _track_key(task: Task, number: int) -> str:
+def _made_key(task: Task, number: int) -> str:
     return f"{work_prefix(task.id, task.attempt)}parts/{number}.json"
 
 
@@ -363,7 +384,8 @@ def _reached(work: Plan, encoder: Encoder) -> float:
 def _check_encoder(work: Plan, encoder: Encoder) -> None:
     """Find out what it means when FFmpeg did not end well.
 
-    Raises TaskFailedError, and OSError where another attempt may help: it will copy nothing.
+    Raises TaskFailedError, and OSError where another attempt may help: the second copies nothing, the third
+    leaves out subtitles.
     """
     status, errors = encoder.wait(0), encoder.errors
     if status or errors:
@@ -372,6 +394,8 @@ def _check_encoder(work: Plan, encoder: Encoder) -> None:
         raise OSError(f"FFmpeg was ended by signal {-(status or 0)}")
     if work.copies and (status > 0 or command.UNCOPYABLE.search(errors)):
         raise OSError("a stream could not be copied")
+    if work.subtitles and status > 0:
+        raise OSError("FFmpeg has failed, perhaps over the subtitles")
     if status > 0:
         raise diagnose(errors)
 

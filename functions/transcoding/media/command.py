@@ -7,17 +7,17 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
-from transcoding.media import encoders
+from transcoding.media import encoders, languages
 from transcoding.media.colour import Colour, is_common, is_hdr, meant
-from transcoding.media.facts import AudioFacts, EntryPoint
+from transcoding.media.facts import AudioFacts, EntryPoint, TextFacts, VideoFacts
 from transcoding.media.formats import Packaging
 from transcoding.media.parts import Span, segment_seconds
-from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
+from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, TextPlan, VideoPlan
 from transcoding.media.probe import MAX_PIXELS
 from transcoding.media.tools import Tools, input_options
 
 #: The folders of a segmented result's renditions, and the names inside them.
-VIDEO, AUDIO = "video", "audio"
+VIDEO, AUDIO, SUBTITLES = "video", "audio", "subtitles"
 MASTER, PLAYLIST, INIT_SEGMENT = "master.m3u8", "index.m3u8", "init.mp4"
 
 #: Where FFmpeg notes when each frame of a part is shown, in the result and in the source, and when each
@@ -45,18 +45,28 @@ UNCOPYABLE = re.compile("Error applying bitstream filters|invalid dropping")
 #: What it says when the source's times jump, so that they do not tell how long it is.
 JUMPS = re.compile("DTS discontinuity in stream|invalid dropping")
 
+#: No cue is that large, bytes, and encoders fail at those that are.
+_LARGEST_CUE = 32_000
+#: Of a cue where the result's length is not known, seconds: some say to stay for ever.
+_LONGEST_CUE = 10
+#: The filter that leaves out cues from before the beginning.
+_NOT_BEFORE = r"noise=drop=lt(pts\,0)"
+
 
 def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
     command = _program(tools)
     if not plan.tells_lengths:
         command += ["-dts_error_threshold", str(_LONGEST_GAP)]
-    command += [*input_options(url), "-i", url]
+    command += [*input_options(url), *_text_input_options(plan), "-i", url]
     if plan.format.packaging is Packaging.SEGMENTS:
         command += [*_segmented_picture(plan, folder), *_segmented_sound(plan, folder)]
+        command += _text_outputs(plan, folder)
     else:
+        streams = [stream for stream in (plan.video, plan.audio) if stream]
         command += _video_options(plan.video) if plan.video else []
         command += _audio_options(plan.audio) if plan.audio else []
+        command += [*_text_options(plan), *_labels(plan, *streams, *plan.subtitles)]
         command += [*_clean(), "-f", plan.format.muxer, *plan.format.muxer_options]
         command += [str(folder / plan.format.entry)]
     return command
@@ -79,8 +89,9 @@ def picture(
 
 
 def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
-    """Return the command that makes the segments of the sound in `folder`."""
-    return [*_program(tools), *input_options(url), "-i", url, *_segmented_sound(plan, folder)]
+    """Return the command that makes the segments of the sound, and the subtitles, in `folder`."""
+    command = [*_program(tools), *input_options(url), *_text_input_options(plan), "-i", url]
+    return [*command, *_segmented_sound(plan, folder), *_text_outputs(plan, folder)]
 
 
 def _program(tools: Tools) -> list[str]:
@@ -93,7 +104,8 @@ def _program(tools: Tools) -> list[str]:
 def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
     if plan.video is None:
         return []
-    options, seconds = _video_options(plan.video, span), plan.segment_seconds
+    options = [*_video_options(plan.video, span), *_labels(plan, plan.video)]
+    seconds = plan.segment_seconds
     options += ["-stats_mux_pre:v", str(folder / PACKETS), "-stats_mux_pre_fmt:v", "{pts} {tb}"]
     if span:
         frames = str(folder / FRAMES)
@@ -105,7 +117,8 @@ def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> li
 def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
     if plan.audio is None:
         return []
-    return [*_audio_options(plan.audio), *_segment_options(folder / AUDIO, plan.segment_seconds)]
+    options = [*_audio_options(plan.audio), *_labels(plan, plan.audio)]
+    return [*options, *_segment_options(folder / AUDIO, plan.segment_seconds)]
 
 
 def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
@@ -206,9 +219,76 @@ def _channels(audio: AudioFacts) -> list[str]:
     return []
 
 
+def _text_input_options(plan: Plan) -> list[str]:
+    options = []
+    for text in plan.subtitles:
+        index = text.facts.index
+        options += [f"-bsf:{index}", rf"noise=drop=gt(size\,{_LARGEST_CUE})"]
+        # Old ones are not in UTF-8; a cue with a wrong letter is better than none.
+        options += [f"-sub_charenc_mode:{index}", "ignore"]
+    return options
+
+
+def _text_options(plan: Plan) -> list[str]:
+    """Return the options of all subtitles in one file, after picture and sound."""
+    options = []
+    for n, text in enumerate(plan.subtitles):
+        options += ["-map", f"0:{text.facts.index}", f"-c:s:{n}", "copy" if text.copied else text.codec]
+        options += [f"-bsf:s:{n}", _within(plan.duration), f"-disposition:s:{n}", _disposition(text.facts)]
+    return options
+
+
+def _text_outputs(plan: Plan, folder: Path) -> list[str]:
+    """Return an output for each of the subtitles: a file of its own, of which segments are made later."""
+    options = []
+    for n, text in enumerate(plan.subtitles):
+        options += ["-map", f"0:{text.facts.index}", "-c:s", "copy" if text.copied else text.codec]
+        # Without it, a cue from before the beginning would move all others.
+        options += ["-bsf:s", _NOT_BEFORE, "-avoid_negative_ts", "disabled", *_clean()]
+        options += ["-f", "webvtt", str(subtitle_file(folder, n))]
+    return options
+
+
+def subtitle_file(folder: Path, number: int) -> Path:
+    """Return where the text of a plan's subtitles of this number, from 0, is written for segments."""
+    return folder / SUBTITLES / f"{number}.vtt"
+
+
+def _within(duration: float | None) -> str:
+    """Return the filter that leaves out cues beside the media, and ends the last one with it."""
+    if duration is None:
+        return rf"{_NOT_BEFORE},setts=duration=min(DURATION\,{_LONGEST_CUE}/TB)"
+    drop = rf"{_NOT_BEFORE}+gte(pts*tb\,{duration:.3f})"
+    return rf"{drop},setts=duration=min(DURATION\,{duration:.3f}/TB-PTS)"
+
+
+def _disposition(text: TextFacts) -> str:
+    flags = {
+        "default": text.default,
+        "forced": text.forced,
+        "hearing_impaired": text.hearing_impaired,
+    }
+    return "+".join(flag for flag, is_set in flags.items() if is_set) or "0"
+
+
+def _labels(plan: Plan, *streams: VideoPlan | AudioPlan | TextPlan) -> list[str]:
+    """Return the languages and names of an output's streams."""
+    options = []
+    for n, stream in enumerate(streams):
+        facts = stream.facts
+        if facts.language:
+            code = languages.code(facts.language, quicktime=plan.format.muxer == "mov")
+            options += [f"-metadata:s:{n}", f"language={code}"]
+        # Playlists tell names themselves; and in a file of sound alone, it would be the title of the song.
+        named = plan.format.packaging is Packaging.FILE and plan.format.picture
+        if named and not isinstance(facts, VideoFacts) and facts.name:
+            options += [f"-metadata:s:{n}", f"title={facts.name}"]
+    return options
+
+
 def _clean() -> list[str]:
     # Nothing that tells of a person's phone or place is passed on.
-    return ["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn"]
+    return ["-map_metadata", "-1", "-map_chapters", "-1"]
 
 
 def _segment_options(folder: Path, seconds: float) -> list[str]:

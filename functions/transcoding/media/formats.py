@@ -24,6 +24,7 @@ class Format:
 
     `entry` is the name of the object that `target_url` points at, and `content_type` its media type.
     `picture` and `sound` are FFmpeg's names of the codecs; None: the result has no such stream.
+    `text` are those of subtitles that it holds, first the one that all others become.
     `short_side` in pixels, `frame_rate` in frames per second and `seconds` are the most of each, None: any.
     """
 
@@ -35,6 +36,7 @@ class Format:
     packaging: Packaging = Packaging.FILE
     picture: str | None = "h264"
     sound: str | None = "aac"
+    text: tuple[str, ...] = ()
     #: Whether a source without a picture, or without sound, makes no sense.
     needs_picture: bool = False
     needs_sound: bool = False
@@ -56,13 +58,32 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         f.name: f
         for f in (
             Format(
-                "m3u8", "master.m3u8", "application/vnd.apple.mpegurl", "hls", packaging=Packaging.SEGMENTS
+                "m3u8",
+                "master.m3u8",
+                "application/vnd.apple.mpegurl",
+                "hls",
+                packaging=Packaging.SEGMENTS,
+                text=("webvtt",),
             ),
             # With HLS playlists over the same segments.
-            Format("mpd", "manifest.mpd", "application/dash+xml", "dash", packaging=Packaging.SEGMENTS),
-            Format("mp4", "video.mp4", "video/mp4", "mp4", _FAST_START),
-            Format("mov", "video.mov", "video/quicktime", "mov", _FAST_START),
-            Format("mkv", "video.mkv", "video/matroska", "matroska", ("-cues_to_front", "1")),
+            Format(
+                "mpd",
+                "manifest.mpd",
+                "application/dash+xml",
+                "dash",
+                packaging=Packaging.SEGMENTS,
+                text=("webvtt",),
+            ),
+            Format("mp4", "video.mp4", "video/mp4", "mp4", _FAST_START, text=("mov_text",)),
+            Format("mov", "video.mov", "video/quicktime", "mov", _FAST_START, text=("mov_text",)),
+            Format(
+                "mkv",
+                "video.mkv",
+                "video/matroska",
+                "matroska",
+                ("-cues_to_front", "1"),
+                text=("subrip", "ass", "webvtt"),
+            ),
             Format("ts", "video.ts", "video/mp2t", "mpegts"),
             Format(
                 "flv",

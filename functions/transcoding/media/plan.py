@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media.colour import is_common, meant
-from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
+from transcoding.media.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
 from transcoding.media.formats import Format, Packaging
 from transcoding.media.quality import SHORT_SIDE, Rung, rung_for
 
@@ -81,6 +81,15 @@ class AudioPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TextPlan:
+    """What becomes of one stream of subtitles, in `codec`."""
+
+    facts: TextFacts
+    codec: str
+    copied: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to make of a source; times in seconds.
 
@@ -94,6 +103,7 @@ class Plan:
     segment_seconds: float = SEGMENT_SECONDS
     #: Whether each frame has a length of its own in the source, so that a long one is meant.
     tells_lengths: bool = False
+    subtitles: tuple[TextPlan, ...] = ()
 
     @property
     def copies(self) -> bool:
@@ -103,16 +113,21 @@ class Plan:
     def describe(self) -> dict[str, str]:
         """Return what becomes of each stream, and why, for the log."""
         streams = {"video": self.video, "audio": self.audio}
-        return {
+        described = {
             kind: "none" if stream is None else f"encode: {stream.obstacle}" if stream.obstacle else "copy"
             for kind, stream in streams.items()
         }
+        texts = [f"{text.facts.codec} to {text.codec}" for text in self.subtitles]
+        return described | ({"subtitles": ", ".join(texts)} if texts else {})
 
 
-def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = True) -> Plan:
+def plan(
+    source: SourceFacts, target: Format, quality: int, *, may_copy: bool = True, with_text: bool = True
+) -> Plan:
     """Return what to make of `source` in the format and the quality (1 to 5) asked for.
 
-    Without `may_copy` all is encoded: copying has been tried, and may be why an attempt has failed.
+    Without `may_copy` all is encoded, and without `with_text` subtitles are left out: each has been tried,
+    and may be why an attempt has failed.
     Raises TaskFailedError where the format cannot hold what the source has.
     """
     if source.video is None and target.needs_picture:
@@ -135,6 +150,9 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
         if not obstacle and target.packaging is Packaging.SEGMENTS:
             if start > _OUT_OF_STEP:
                 obstacle = "it starts later than the sound"
+            elif not source.video.constant_frame_rate:
+                # FFmpeg's muxer tells the times of its segments' first frames wrongly.
+                obstacle = "its frames last unequally long"
             elif source.keyframes is None:
                 obstacle = "the container does not tell where its keyframes are"
             elif segment_seconds is None:
@@ -170,6 +188,7 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
         audio=audio,
         segment_seconds=segment_seconds or SEGMENT_SECONDS,
         tells_lengths=source.container.startswith("mov"),
+        subtitles=_plan_subtitles(source, target, may_copy=may_copy) if with_text else (),
     )
 
 
@@ -293,6 +312,16 @@ def _plan_sound(audio: AudioFacts, codec: str, rung: Rung, obstacle: str) -> Aud
         channels=1 if audio.channels == 1 and audio.right is None else 2,
         sample_rate=44_100 if cd_family else 48_000,
         bit_rate=_sound_bit_rate(audio, rung),
+    )
+
+
+def _plan_subtitles(source: SourceFacts, target: Format, *, may_copy: bool) -> tuple[TextPlan, ...]:
+    if not target.text:
+        return ()
+    copied = {text.index: may_copy and text.codec in target.text for text in source.subtitles}
+    return tuple(
+        TextPlan(text, text.codec if copied[text.index] else target.text[0], copied[text.index])
+        for text in source.subtitles
     )
 
 

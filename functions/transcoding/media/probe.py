@@ -13,7 +13,8 @@ from fractions import Fraction
 from typing import Any
 
 from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media.facts import AudioFacts, EntryPoint, SourceFacts, VideoFacts
+from transcoding.media import languages
+from transcoding.media.facts import AudioFacts, EntryPoint, SourceFacts, TextFacts, VideoFacts
 from transcoding.media.tools import Tools, diagnose, hold_memory, input_options
 
 #: Longer than any container needs to tell about itself over a network, seconds.
@@ -40,6 +41,15 @@ _SELF_DESCRIBING = frozenset({"aac", "aac_latm", "ac3", "eac3", "mp2", "mp3", "d
 _HIDDEN_FRAMES, _PRIMING_FRAMES = 1.5, 5
 #: Samples in a frame of AAC.
 _AAC_FRAME = 1024
+#: Subtitles that are text. Those that are pictures, and teletext, cannot become text here.
+_TEXT_CODECS = frozenset(
+    {
+        *("ass", "jacosub", "microdvd", "mov_text", "mpl2", "pjs", "realtext", "sami", "srt", "ssa", "stl"),
+        *("subrip", "subviewer", "subviewer1", "text", "vplayer", "webvtt"),
+    }
+)
+#: How many subtitle streams are taken, and how long a stream's name may be, characters.
+_MAX_SUBTITLES, _MAX_NAME = 32, 80
 
 
 def probe(tools: Tools, url: str, size: int) -> SourceFacts:
@@ -96,6 +106,7 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
         raise TaskFailedError(
             Failure.NO_STREAMS, "The source holds neither a video nor an audio stream that could be played."
         )
+    texts = [s for s in streams if s.get("codec_type") == "subtitle" and s.get("codec_name") in _TEXT_CODECS]
     container = report.get("format", {})
     seconds = _seconds(container.get("duration"))
     if seconds and seconds > LONGEST:
@@ -116,6 +127,7 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
         video=video,
         audio=audio,
         start=_seconds(container.get("start_time"), at_least=None) or 0.0,
+        subtitles=tuple(map(_text, texts[:_MAX_SUBTITLES])),
     )
 
 
@@ -255,6 +267,7 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         bit_rate=_whole(stream.get("bit_rate")),
         reordered=int(stream.get("has_b_frames") or 0) > 0,
         trimmed=_hidden(stream, average or Fraction(25)) > _HIDDEN_FRAMES,
+        language=_language(stream),
     )
 
 
@@ -272,6 +285,8 @@ def _audio(stream: Mapping[str, Any]) -> AudioFacts:
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
         trimmed=_hidden(stream, Fraction(sample_rate, _AAC_FRAME)) > _PRIMING_FRAMES,
+        language=_language(stream),
+        name=_name(stream),
     )
 
 
@@ -279,6 +294,32 @@ def _hidden(stream: Mapping[str, Any], rate: Fraction) -> float:
     """Return how many frames there are more than its duration shows; `rate` in frames per second."""
     frames, seconds = _whole(stream.get("nb_frames")), _stream_duration(stream)
     return frames - seconds * float(rate) if frames and seconds else 0.0
+
+
+def _text(stream: Mapping[str, Any]) -> TextFacts:
+    disposition = stream.get("disposition", {})
+    return TextFacts(
+        index=int(stream["index"]),
+        codec=str(stream["codec_name"]),
+        language=_language(stream),
+        name=_name(stream),
+        default=bool(disposition.get("default")),
+        forced=bool(disposition.get("forced")),
+        hearing_impaired=bool(disposition.get("hearing_impaired") or disposition.get("captions")),
+    )
+
+
+def _language(stream: Mapping[str, Any]) -> str:
+    # A transport stream may tell several: "eng,fra".
+    return languages.tag(str(stream.get("tags", {}).get("language", "")).partition(",")[0])
+
+
+def _name(stream: Mapping[str, Any]) -> str:
+    tags = stream.get("tags", {})
+    name = str(tags.get("title") or tags.get("name") or "")
+    # A playlist has names between double quotes, on one line.
+    printable = "".join(c if c.isprintable() else " " for c in name.replace('"', "'"))
+    return " ".join(printable.split())[:_MAX_NAME]
 
 
 def _check_decodable(stream: Mapping[str, Any]) -> None:
