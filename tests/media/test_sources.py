@@ -68,7 +68,7 @@ CLIPS = [
     Clip("qtrle.mov", "-c:v qtrle -c:a pcm_s32le"),
     Clip("theora.ogv", "-c:v libtheora -q:v 8 -c:a libvorbis"),
     Clip("flash.flv", "-c:v flv -q:v 3 -c:a libmp3lame -ar 44100"),
-    Clip("old.3gp", "-c:v h263 -q:v 3 -c:a libopencore_amrnb -ar 8000", size="352x288", made=(384, 288)),
+    Clip("old.3gp", "-c:v h263 -q:v 3 -c:a libopencore_amrnb -ar 8000", size="352x288", made=(352, 288)),
     Clip("old.asf", "-c:v msmpeg4 -q:v 3 -c:a wmav1"),
     Clip("cinepak.avi", "-c:v cinepak -c:a adpcm_ms", seconds=0.4, frames=10),
     Clip("real.rm", "-c:v rv20 -q:v 3 -c:a ac3 -ar 44100", size="352x288", made=(352, 288)),
