@@ -32,6 +32,7 @@ from transcoding.media.parts import (
     entry,
     look_up_step,
     part_length,
+    run_up,
     span_frames,
     span_seconds,
 )
@@ -46,6 +47,8 @@ Report = Callable[[float], None]
 _POLL = 0.25
 #: FFmpeg that gets no further for so long never will, seconds.
 _STALL = 120.0
+#: What is decoded only to get to a part is decoded at least so many times as fast as it plays.
+_RUN_UP_SPEED = 5.0
 #: Where in a task's progress the copying of an http(s) source, and the encoding, end.
 _COPIED_IN, ENCODED = 0.1, 0.96
 #: A result may miss this much of what the source promised: containers round, and last packets get lost.
@@ -132,7 +135,7 @@ class Transcoder:
         """Return the parts that the picture is to be encoded in; none where one worker does it all."""
         work = self._plan(task, prepared)
         length = self._part_length(prepared.source, work)
-        spans = cut(prepared.source, work.video, length) if work.video and length else ()
+        spans = cut(prepared.source, work, length) if length else ()
         return spans if len(spans) > 1 else ()
 
     def store(self, task: Task, prepared: Prepared) -> None:
@@ -209,10 +212,10 @@ class Transcoder:
             point = None if span.first else entry(prepared.source.entry_points, part.start)
             with self._storing(task, work, command.VIDEO, folder, span) as stream:
                 try:
-                    rest = self._run_span(work, url, folder, stream, span, point, report)
+                    rest = self._run_span(work, prepared, folder, stream, span, point, report)
                 except _LateEntryError:
                     logger.warning("decoding from the beginning", task_id=task.id, part=part.number)
-                    rest = self._run_span(work, url, folder, stream, span, None, report)
+                    rest = self._run_span(work, prepared, folder, stream, span, None, report)
                 if span.first:
                     stream.store_init()
         made = Made(stream.track(), tuple(texts))
@@ -245,7 +248,7 @@ class Transcoder:
     def _run_span(
         self,
         work: Plan,
-        url: str,
+        prepared: Prepared,
         folder: Path,
         stream: Stream,
         span: Span,
@@ -260,7 +263,8 @@ class Transcoder:
             report(_share(encoder.frames, frames))
 
         try:
-            _run(command.picture(self._tools, work, span, point, url, folder), stream, progress)
+            encoding = command.picture(self._tools, work, span, point, self._url(prepared), folder)
+            _run(encoding, stream, progress, run_up(prepared.source, span, point) / _RUN_UP_SPEED)
         except OutOfTimeError:
             rest = stream.next_start()
             if rest is None:
@@ -330,20 +334,28 @@ class Transcoder:
                 raise
 
 
-def _run(encoding: Sequence[str], stream: Stream, progress: Callable[[Encoder], None]) -> None:
+def _run(
+    encoding: Sequence[str],
+    stream: Stream,
+    progress: Callable[[Encoder], None],
+    patience: float = 0.0,
+) -> None:
     """Encode a stream and collect its segments. Raises as `Transcoder.run`, and what `progress` raises."""
 
     def collect(encoder: Encoder) -> None:
         progress(encoder)
         stream.collect()
 
-    encoder = _encode(encoding, collect)
+    encoder = _encode(encoding, collect, patience)
     _check_encoder(stream.plan, encoder)
     collect(encoder)
 
 
-def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None]) -> Encoder:
-    """Run FFmpeg to its end, looking at its progress all the time. Raises as `Transcoder.run`."""
+def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None], patience: float = 0.0) -> Encoder:
+    """Run FFmpeg to its end, looking at its progress all the time. Raises as `Transcoder.run`.
+
+    `patience` is how many seconds longer than others it may take to get going.
+    """
     with Encoder(encoding) as encoder:
         # What is behind the question mark of a presigned URL lets its reader in.
         logger.info("encoding", command=re.sub(r"\?\S+", "?…", encoder.command))
@@ -353,10 +365,10 @@ def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None]) -> Enc
             now = time.monotonic()
             if (encoder.position, encoder.frames) != reached:
                 reached, moved_at = (encoder.position, encoder.frames), now
-            if now > moved_at + _STALL:
+            if now > moved_at + _STALL + patience:
                 raise TaskFailedError(
                     Failure.TIMED_OUT,
-                    f"The source could not be read on: no progress in {_STALL:.0f} s after "
+                    f"The source could not be read on: no progress in {_STALL + patience:.0f} s after "
                     f"second {encoder.position:.0f}. It may be damaged there.",
                 )
     return encoder

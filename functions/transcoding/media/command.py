@@ -12,7 +12,7 @@ from transcoding.media.colour import Colour, is_common, is_hdr, meant
 from transcoding.media.facts import AudioFacts, EntryPoint, TextFacts, VideoFacts
 from transcoding.media.formats import Packaging
 from transcoding.media.parts import Span, segment_seconds
-from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, TextPlan, VideoPlan
+from transcoding.media.plan import KEYFRAME_SECONDS, LONGEST_GAP, AudioPlan, Plan, TextPlan, VideoPlan
 from transcoding.media.probe import MAX_PIXELS
 from transcoding.media.tools import Tools, input_options
 
@@ -36,9 +36,6 @@ _PALETTES = (
     "[picture][palette]paletteuse=new=1:dither=bayer:bayer_scale=3"
 )
 
-#: A gap in the times of more seconds than this is an error, and closed.
-_LONGEST_GAP = 3600
-
 #: What FFmpeg says when it leaves out a packet that could not be taken apart, or the time of one.
 UNCOPYABLE = re.compile("Error applying bitstream filters|invalid dropping")
 
@@ -57,7 +54,7 @@ def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
     command = _program(tools)
     if not plan.tells_lengths:
-        command += ["-dts_error_threshold", str(_LONGEST_GAP)]
+        command += ["-dts_error_threshold", str(LONGEST_GAP)]
     command += [*input_options(url), *_text_input_options(plan), "-i", url]
     if plan.format.packaging is Packaging.SEGMENTS:
         command += [*_segmented_picture(plan, folder), *_segmented_sound(plan, folder)]

@@ -17,6 +17,9 @@ from transcoding.media.quality import SHORT_SIDE, Rung, rung_for
 SEGMENT_SECONDS = 6
 KEYFRAME_SECONDS = 2
 
+#: A gap in a source's times of more seconds than this is an error, and closed.
+LONGEST_GAP = 3600
+
 #: A segment's length, rounded, must not be over the target duration (RFC 8216, 4.3.3.1).
 _LONGEST_SEGMENT = SEGMENT_SECONDS + 0.499
 
