@@ -327,7 +327,7 @@ def test_each_part_of_workers_that_die_one_after_another_is_queued_soon_and_once
         parts.heartbeat(dead, 0.5, LEASE)
         janitor.sweep()
     for _ in range(9):
-        clock.advance(20)
+        clock.advance(19)
         janitor.sweep()
     assert [message.get("part") for message in aws.take_messages()] == [None, 0, 2, 1]
 

@@ -296,7 +296,7 @@ def _owned(part: Part) -> Condition:
 
 
 def _unowned(now: float) -> Condition:
-    free = PartRecord.lease_expires_at.does_not_exist() | (PartRecord.lease_expires_at <= now)
+    free = PartRecord.lease_expires_at.does_not_exist() | (PartRecord.lease_expires_at < now)
     return cast(Condition, PartRecord.id.exists() & PartRecord.done.does_not_exist() & free)
 
 
