@@ -245,6 +245,10 @@ class Transcoder:
             raise NotImplementedError
         return prefix + work.format.entry
 
+    def target_key(self, task: Task) -> str:
+        """Return the key that `target_url` is to point at: of what is stored last."""
+        return output_prefix(task.id, task.attempt) + FORMATS[task.format].entry
+
     def _run_span(
         self,
         work: Plan,
