@@ -161,12 +161,12 @@ def _join_once(
         )
         streams = [_packets(container, piece, stack.enter_context(piece.open())) for piece in pieces]
         whole = sum(piece.content.samples for piece in pieces)
-        reported = time.monotonic()
+        reported = 0.0
         for done, (_, packet) in enumerate(heapq.merge(*streams, key=_decoded_first)):
             container.mux(packet)
             if time.monotonic() > reported + _REPORT_INTERVAL:
-                report(min(1.0, done / whole))
-                reported = time.monotonic()
+                report(min(1.0, done / (whole or 1)))
+                reported = 0.0
         try:
             container.close()
         except av.error.ArgumentError as error:
