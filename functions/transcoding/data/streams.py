@@ -151,12 +151,16 @@ class ObjectWriter:
         self._head += bytes(max(0, min(self._position, self._head_bytes) - len(self._head)))
         if inside:
             self._head[self._position : self._position + inside] = view[:inside]
-        self._tail += view[inside:]
         self._position = end
         self._size = max(self._size, end)
-        while len(self._tail) >= (part := _part_bytes(self._begun)):
-            self._send(self._tail[:part])
-            del self._tail[:part]
+        rest = view[inside:]
+        while rest:
+            room = _PART_BYTES * (1 + self._begun // _GROWTH) - len(self._tail)
+            self._tail += rest[:room]
+            if len(rest) >= room:
+                self._send(self._tail)
+                self._tail = bytearray()
+            rest = rest[room:]
         return len(view)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -258,7 +262,3 @@ class ObjectWriter:
             ChecksumAlgorithm="CRC32",
         )
         return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": answer["ChecksumCRC32"]}
-
-
-def _part_bytes(before: int) -> int:
-    return _PART_BYTES * (1 + before // _GROWTH)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 #: FFmpeg may read so many bytes past the end of a sample's data (AV_INPUT_BUFFER_PADDING_SIZE).
-_PADDING = bytes(64)
+_PADDING = 64
+#: Bytes that are read at once.
+_CHUNK = 1 << 20
 _CONTAINERS = frozenset({b"trak", b"edts", b"mdia", b"minf", b"stbl", b"mvex", b"traf"})
 #: Of a sample's flags: it cannot be decoded without others.
 _NOT_SYNC = 0x10000
@@ -90,7 +92,7 @@ class FragmentedMp4:
     """
 
     def __init__(self, stream: Readable) -> None:
-        beginning: list[bytes] = []
+        beginning: list[bytearray] = []
         self._fragments = _fragments(stream, beginning)
         try:
             self.track, samples = next(self._fragments)
@@ -125,13 +127,13 @@ def content(stream: Readable) -> Content:
 
 
 def _fragments(
-    stream: Readable, beginning: list[bytes], track: Track | None = None
+    stream: Readable, beginning: list[bytearray], track: Track | None = None
 ) -> Iterator[tuple[Track, Iterator[Sample]]]:
     """Read fragment after fragment; `beginning` gets what the first is made of."""
     moof, found = None, False
     for kind, header, payload in _boxes(stream):
         if not found:
-            beginning += [header, payload]
+            beginning += [header, payload[:-_PADDING] if kind == b"mdat" else payload]
         if kind == b"moov":
             track = _track(payload)
         elif kind == b"moof":
@@ -145,8 +147,8 @@ def _fragments(
             moof = None
 
 
-def _boxes(stream: Readable) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Read (kind, header, payload) of box after box."""
+def _boxes(stream: Readable) -> Iterator[tuple[bytes, bytearray, bytearray]]:
+    """Read (kind, header, payload) of box after box; media with the padding that it needs."""
     while header := _read(stream, 8, may_end=True):
         size, kind = struct.unpack(">I4s", header)
         if size == 1:
@@ -154,25 +156,26 @@ def _boxes(stream: Readable) -> Iterator[tuple[bytes, bytes, bytes]]:
             (size,) = struct.unpack(">Q", header[8:])
         if size < len(header):
             raise ValueError(f"a box {kind!r} of {size} bytes")
-        yield kind, header, _read(stream, size - len(header))
+        yield kind, header, _read(stream, size - len(header), padding=_PADDING if kind == b"mdat" else 0)
 
 
-def _read(stream: Readable, size: int, *, may_end: bool = False) -> bytes:
-    chunks, missing = [], size
-    while missing:
-        chunk = stream.read(missing)
+def _read(stream: Readable, size: int, *, padding: int = 0, may_end: bool = False) -> bytearray:
+    data = bytearray(size + padding)
+    at = 0
+    while at < size:
+        chunk = stream.read(min(size - at, _CHUNK))
         if not chunk:
-            if may_end and missing == size:
-                return b""
+            if may_end and not at:
+                return bytearray()
             raise ValueError("the stream ends in the middle of a box")
-        chunks.append(chunk)
-        missing -= len(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        data[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    return data
 
 
-def _inner(payload: bytes) -> dict[bytes, list[bytes]]:
+def _inner(payload: bytearray) -> dict[bytes, list[bytearray]]:
     """Return the payloads of the boxes inside, at any depth, by kind."""
-    found: dict[bytes, list[bytes]] = {}
+    found: dict[bytes, list[bytearray]] = {}
     at = 0
     while at + 8 <= len(payload):
         size, kind = struct.unpack_from(">I4s", payload, at)
@@ -187,7 +190,7 @@ def _inner(payload: bytes) -> dict[bytes, list[bytes]]:
     return found
 
 
-def _track(moov: bytes) -> Track:
+def _track(moov: bytearray) -> Track:
     boxes = _inner(moov)
     if len(boxes.get(b"trak", ())) != 1 or not boxes.keys() >= {b"mvhd", b"mdhd", b"stsd", b"trex"}:
         raise ValueError("not a fragmented MP4 of one track")
@@ -200,15 +203,15 @@ def _track(moov: bytes) -> Track:
                 break
             shift += round(duration * timescale / movie_timescale)
     _, _, duration, size, flags = struct.unpack_from(">5I", boxes[b"trex"][0], 4)
-    return Track(timescale, shift, boxes[b"stsd"][0], duration, size, flags)
+    return Track(timescale, shift, bytes(boxes[b"stsd"][0]), duration, size, flags)
 
 
-def _timescale(header: bytes) -> int:
+def _timescale(header: bytearray) -> int:
     (timescale,) = struct.unpack_from(">I", header, 20 if header[0] else 12)
     return int(timescale)
 
 
-def _samples(track: Track, moof: bytes, mdat: bytes, data_start: int) -> Iterator[Sample]:
+def _samples(track: Track, moof: bytearray, mdat: bytearray, data_start: int) -> Iterator[Sample]:
     boxes = _inner(moof)
     if not all(len(boxes.get(kind, ())) == 1 for kind in (b"tfhd", b"tfdt")):
         raise ValueError("a fragment without its time, or of several tracks")
@@ -223,7 +226,7 @@ def _samples(track: Track, moof: bytes, mdat: bytes, data_start: int) -> Iterato
     size = next(fields) if told & _SIZE else track.size
     flags = next(fields) if told & _FLAGS else track.flags
     decoded = int.from_bytes(tfdt[4:12] if tfdt[0] else tfdt[4:8])
-    data = memoryview(mdat + _PADDING)
+    data = memoryview(mdat)
     at = 0
     for trun in boxes.get(b"trun", ()):
         told = int.from_bytes(trun[1:4])
@@ -244,7 +247,7 @@ def _samples(track: Track, moof: bytes, mdat: bytes, data_start: int) -> Iterato
             own_size = values.get(_EACH_SIZE, size)
             own_duration = values.get(_EACH_DURATION, duration)
             own_flags = values.get(_EACH_FLAGS, flags if number else first_flags)
-            if not 0 <= at <= at + own_size <= len(mdat):
+            if not 0 <= at <= at + own_size <= len(mdat) - _PADDING:
                 raise ValueError("a fragment that describes more than it holds")
             offset = values.get(_EACH_OFFSET, 0)
             yield Sample(

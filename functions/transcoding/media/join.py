@@ -170,6 +170,8 @@ def _join_once(
         try:
             container.close()
         except av.error.ArgumentError as error:
+            if not options:
+                raise
             raise _IndexTooLargeError from error
 
 
