@@ -19,7 +19,7 @@ from typing import IO, Protocol, TypeVar, cast
 import av
 import av.error
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet, PacketSideData
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -159,14 +159,14 @@ def _join_once(
         container = av.open(
             cast("IO[bytes]", file), "w", format=muxer, options={**_OPTIONS, **options}, buffer_size=_BUFFER
         )
-        streams = [_packets(container, piece, stack.enter_context(piece.open())) for piece in pieces]
+        streams = [_add_stream(container, piece, stack.enter_context(piece.open())) for piece in pieces]
         whole = sum(piece.content.samples for piece in pieces)
         reported = 0.0
         for done, (_, packet) in enumerate(heapq.merge(*streams, key=_decoded_first)):
             container.mux(packet)
             if time.monotonic() > reported + _REPORT_INTERVAL:
-                report(min(1.0, done / (whole or 1)))
-                reported = 0.0
+                report(min(1.0, done / whole) if whole else 0.0)
+                reported = time.monotonic()
         try:
             container.close()
         except av.error.ArgumentError as error:
@@ -179,12 +179,12 @@ def _decoded_first(timed: tuple[float, Packet[Stream]]) -> float:
     return timed[0]
 
 
-def _packets(
+def _add_stream(
     container: OutputContainer, piece: Piece, file: Readable
 ) -> Iterator[tuple[float, Packet[Stream]]]:
     """Add the piece's stream to the container; return its packets, each with when it is decoded, seconds."""
     if piece.text:
-        return _text_packets(container, file)
+        return _add_text(container, file)
     media = FragmentedMp4(file)
     timescale = media.track.timescale
     depth, frame = 0, None
@@ -192,7 +192,7 @@ def _packets(
         (source,) = beginning.streams
         stream: Stream
         if isinstance(source, VideoStream):
-            stream = _add(container, source)
+            stream = _copy(container, source)
             depth = source.codec_context.reorder_depth
             durations = {sample.duration for sample in media.first}
             if len(durations) == 1:
@@ -202,9 +202,9 @@ def _packets(
             if container.format.name == "matroska" and source.codec_context.name == "aac":
                 header = BytesIO(_matroska_header(source, -media.track.shift))
                 with av.open(header, format="matroska") as told:
-                    stream = _add(container, told.streams.audio[0])
+                    stream = _copy(container, told.streams.audio[0])
             else:
-                stream = _add(container, source)
+                stream = _copy(container, source)
         else:
             raise ValueError(f"a stream of {source.type}")  # noqa: TRY004 - the data is at fault
         _describe(stream, source)
@@ -215,7 +215,7 @@ def _packets(
     return _media_packets(stream, media, depth, frame)
 
 
-def _add(container: OutputContainer, template: _StreamT) -> _StreamT:
+def _copy(container: OutputContainer, template: _StreamT) -> _StreamT:
     return container.add_stream_from_template(template)
 
 
@@ -269,12 +269,17 @@ def _with_decode_times(media: FragmentedMp4, depth: int) -> Iterator[tuple[Sampl
         yield sample, decoded
 
 
-def _text_packets(container: OutputContainer, file: Readable) -> Iterator[tuple[float, Packet[Stream]]]:
+def _add_text(container: OutputContainer, file: Readable) -> Iterator[tuple[float, Packet[Stream]]]:
     source = av.open(cast("IO[bytes]", file), "r")
     (template,) = source.streams
-    stream = _add(container, template)
+    stream = _copy(container, template)
     _describe(stream, template)
+    return _text_packets(stream, source)
+
+
+def _text_packets(stream: Stream, source: InputContainer) -> Iterator[tuple[float, Packet[Stream]]]:
     for packet in source.demux():
+        # The last one only says that there are no more.
         if packet.dts is not None:
             packet.stream = stream
             yield float(packet.dts * packet.time_base), packet
