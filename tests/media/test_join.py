@@ -229,7 +229,7 @@ def test_parts_encoded_apart_follow_each_other(
         cut = f"-vf trim=start_frame={first}:end_frame={last},setsar=1,format=yuv420p -copyts"
         return segments(f"{PICTURE} {cut} -fps_mode passthrough {H264} {PICTURE_SEGMENTS}")
 
-    parts = [part(0, 29), part(29, 30), part(30, 77)]
+    parts = [part(0, 1), part(1, 30), part(30, 31), part(31, 77)]
     file = joined(
         format, [store(*parts, seconds=77 / 24), store(segments(f"{SOUND} {AAC} {SOUND_SEGMENTS}"))]
     )
@@ -237,7 +237,7 @@ def test_parts_encoded_apart_follow_each_other(
     start = 1.4 + 2 / 24 if format == "ts" else 0.0
     tolerance = 0.0006 if format == "mkv" else 1e-6
     assert [at for at, _ in frames] == pytest.approx([start + n / 24 for n in range(77)], abs=tolerance)
-    apart = [md5 for number in range(3) for _, md5 in decoded(_whole(parts[number]), "v")]
+    apart = [md5 for number in range(4) for _, md5 in decoded(_whole(parts[number]), "v")]
     assert [md5 for _, md5 in frames] == apart
 
 

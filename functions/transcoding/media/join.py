@@ -114,9 +114,8 @@ class _Index:
 
 _MP4 = _Index("moov_size", _mp4_index, (("chunk_duration", f"{_TURN * 1e6:.0f}"),))
 _MATROSKA = _Index("reserve_index_space", _matroska_index)
-_INDEXES = MappingProxyType(
-    {"mp4": _MP4, "mov": _MP4, "ipod": _MP4, "matroska": _MATROSKA, "webm": _MATROSKA}
-)
+#: By FFmpeg's name of the muxer; the others' files have no index in front.
+_INDEXES = MappingProxyType({"mp4": _MP4, "mov": _MP4, "matroska": _MATROSKA, "webm": _MATROSKA})
 
 
 def join(pieces: Sequence[Piece], muxer: str, opening: Opening, report: Callable[[float], None]) -> None:
