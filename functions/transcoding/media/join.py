@@ -1,7 +1,4 @@
-"""Joins streams that were encoded in parts into one file, packet by packet, without decoding.
-
-Importing this takes a while: only who joins should.
-"""
+"""Joins streams that were encoded in parts into one file, packet by packet, without decoding."""
 
 from __future__ import annotations
 
