@@ -26,7 +26,7 @@ def lists_of_segments(draw):
     made, start = [], 0
     for _ in range(draw(st.integers(1, 50))):
         end = start + draw(st.integers(TIMESCALE // 50, int(6.49 * TIMESCALE)))
-        made.append(Segment(start, end, draw(st.integers(1, 10**8)), draw(st.integers(1, 400))))
+        made.append(Segment(start, end, draw(st.integers(1, 10**8))))
         start = end
     return made
 
@@ -75,8 +75,8 @@ def test_no_full_segment_is_over_the_declared_bandwidth(made):
 
 
 def test_a_master_playlist_tells_all_that_a_player_chooses_by():
-    video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, (Segment(0, 6000, 600_000, 150),))
-    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000, 281),))
+    video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, (Segment(0, 6000, 600_000),))
+    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000),))
     text = master_playlist(video, Picture(1280, 720, Fraction(30_000, 1001)), audio, 2)
     parsed = m3u8.loads(text)
     (variant,) = parsed.playlists
@@ -92,7 +92,7 @@ def test_a_master_playlist_tells_all_that_a_player_chooses_by():
 
 
 def test_sound_alone_is_the_variant():
-    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000, 281),))
+    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000),))
     parsed = m3u8.loads(master_playlist(None, None, audio, 1))
     assert parsed.playlists[0].uri == "audio/index.m3u8"
     assert parsed.playlists[0].stream_info.resolution is None

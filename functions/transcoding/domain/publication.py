@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
@@ -133,23 +133,20 @@ class _Segments:
 class Track:
     """What has been stored of a stream, or of a part of it: segments in order, with ticks a second.
 
-    `configuration` is a digest of what decoders are told of the stream: parts must have it in common.
+    `configuration` is a digest of what decoders are told of the stream: parts must have it in common. `codec`
+    is for playlists, and empty where none names it.
     """
 
     timescale: int
     codec: str
     configuration: str
-    segments: tuple[hls.Segment, ...]
+    segments: tuple[hls.Segment, ...] = ()
+    content: fragments.Content = field(default_factory=fragments.Content)
 
     @property
     def duration(self) -> float:
         """Length in seconds, also of what is missing in between."""
         return (self.segments[-1].end - self.segments[0].start) / self.timescale if self.segments else 0.0
-
-    @property
-    def samples(self) -> int:
-        """How many frames or packets it has."""
-        return sum(segment.samples for segment in self.segments)
 
 
 def joined(tracks: Sequence[Track]) -> Track:
@@ -160,10 +157,14 @@ def joined(tracks: Sequence[Track]) -> Track:
     tracks = [track for track in tracks if track.segments]
     if not tracks:
         raise TaskFailedError(Failure.DAMAGED, "The source could not be decoded. Export or upload it again.")
-    first = tracks[0]
-    if any(replace(track, segments=()) != replace(first, segments=()) for track in tracks):
+    described = {Track(track.timescale, track.codec, track.configuration) for track in tracks}
+    if len(described) > 1:
         raise ValueError("the parts of a picture differ in how they are to be decoded")
-    return replace(first, segments=tuple(segment for track in tracks for segment in track.segments))
+    return replace(
+        described.pop(),
+        segments=tuple(segment for track in tracks for segment in track.segments),
+        content=sum((track.content for track in tracks), fragments.Content()),
+    )
 
 
 class Stream:
@@ -186,7 +187,7 @@ class Stream:
         self._span = span
         self._names: list[str] = []
         self._segments: list[hls.Segment] = []
-        self._samples = 0
+        self._content = fragments.Content()
         self._first_shown = 0
 
     @cached_property
@@ -224,7 +225,7 @@ class Stream:
 
     def next_start(self) -> int | None:
         """Return the tick of the source at which what is not stored starts; None before anything is."""
-        times = self._frames.of(self._samples) if self._segments else ()
+        times = self._frames.of(self._content.samples) if self._segments else ()
         if not (times and self.plan.video):
             return None
         return round(times[1] / self.plan.video.facts.time_base)
@@ -245,8 +246,8 @@ class Stream:
                 data = fragments.retimed(data, fragment)
                 path.write_bytes(data)
             start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
-            segment = hls.Segment(start, end, len(data), len(fragment.samples))
-            self._samples += segment.samples
+            segment = hls.Segment(start, end, len(data))
+            self._content += fragment.content()
             self._names.append(name)
             self._segments.append(segment)
             self._uploads.add(path, self._prefix + segment.name, f"{self.name}/mp4")
@@ -254,7 +255,7 @@ class Stream:
     def _set(self, fragment: fragments.Fragment) -> fragments.Fragment:
         """Return a fragment of the picture with its right times."""
         if self._names:
-            seconds = self._packets.of(self._samples)[0] - self._packets.first[0]
+            seconds = self._packets.of(self._content.samples)[0] - self._packets.first[0]
             ticks = self._first_shown + round(seconds * self._facts.timescale)
             fragment = fragment.shown_from(ticks)
         else:
@@ -274,9 +275,11 @@ class Stream:
     def track(self) -> Track:
         """Return what has been stored so far."""
         if not self._segments:
-            return Track(1, "", "", ())
-        digest = hashlib.sha256(fragments.configuration(self._init)).hexdigest()
-        return Track(self._facts.timescale, hls.codec_string(self._init), digest, tuple(self._segments))
+            return Track(1, "", "")
+        digest = hashlib.sha256(self._facts.configuration).hexdigest()
+        named = self.plan.format.packaging is Packaging.SEGMENTS
+        codec = hls.codec_string(self._init) if named else ""
+        return Track(self._facts.timescale, codec, digest, tuple(self._segments), self._content)
 
 
 class _Times:

@@ -207,7 +207,7 @@ class Transcoder:
             if any(part.kind == kind for part in parts)
         }
         duration = max(track.duration for track in tracks.values())
-        _check_result(work, tracks[command.VIDEO].samples, duration)
+        _check_result(work, tracks[command.VIDEO].content.samples, duration)
         prefix = output_prefix(task.id, task.attempt)
         if work.format.packaging is Packaging.SEGMENTS:
             put_playlists(self._media, work, prefix, tracks)
