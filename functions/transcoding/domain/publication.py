@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +16,11 @@ from typing import Protocol
 from s3transfer.futures import TransferFuture
 
 from transcoding.data.media_store import MediaStore
+from transcoding.data.streams import StoredObject
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media import command, dash, encoders, fragments, hls
 from transcoding.media.formats import Packaging
+from transcoding.media.join import Piece, join
 from transcoding.media.parts import Span
 from transcoding.media.plan import Plan
 from transcoding.media.probe import probe
@@ -338,6 +340,27 @@ def put_playlists(media: MediaStore, plan: Plan, prefix: str, tracks: Mapping[st
     if plan.format.muxer == "dash":
         manifest = dash.manifest(video, picture, audio, channels)
         media.put(manifest, prefix + plan.format.entry, plan.format.content_type)
+
+
+def put_file(
+    media: MediaStore,
+    plan: Plan,
+    folder: str,
+    key: str,
+    tracks: Mapping[str, Track],
+    report: Callable[[float], None],
+) -> None:
+    """Join the tracks stored under the prefix `folder` into one file; report the share that is done.
+
+    Nothing is stored where `report` raises.
+    """
+    pieces = []
+    for name, track in tracks.items():
+        init = f"{folder}{name}/{command.INIT_SEGMENT}"
+        objects = [StoredObject(init, len(media.get(init)))]
+        objects += [StoredObject(f"{folder}{name}/{s.name}", s.size) for s in track.segments]
+        pieces.append(Piece(partial(media.reading, objects), track.content, track.duration))
+    join(pieces, plan.format.muxer, partial(media.writing, key, plan.format.content_type), report)
 
 
 class _File:

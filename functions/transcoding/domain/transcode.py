@@ -19,7 +19,7 @@ from transcoding.data.storage import output_prefix, work_prefix
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.domain.fetch import HttpSource
 from transcoding.domain.model import Part, PartKind, Task
-from transcoding.domain.publication import Stream, Track, Uploads, joined, publishing, put_playlists
+from transcoding.domain.publication import Stream, Track, Uploads, joined, publishing, put_file, put_playlists
 from transcoding.media import command
 from transcoding.media.encoder import Encoder
 from transcoding.media.facts import EntryPoint, SourceFacts
@@ -162,7 +162,7 @@ class Transcoder:
             _check_encoder(work, encoder)
             publication.collect()
             _check_result(work, encoder.frames, publication.duration())
-            publication.finish(lambda share: report(ENCODED + (1 - ENCODED) * share))
+            publication.finish(partial(_report_end, report))
         return prefix + work.format.entry
 
     def run_part(
@@ -209,11 +209,13 @@ class Transcoder:
         duration = max(track.duration for track in tracks.values())
         _check_result(work, tracks[command.VIDEO].content.samples, duration)
         prefix = output_prefix(task.id, task.attempt)
+        key = prefix + work.format.entry
         if work.format.packaging is Packaging.SEGMENTS:
             put_playlists(self._media, work, prefix, tracks)
         else:
-            raise NotImplementedError
-        return prefix + work.format.entry
+            folder = work_prefix(task.id, task.attempt)
+            put_file(self._media, work, folder, key, tracks, partial(_report_end, report))
+        return key
 
     def _run_span(
         self,
@@ -330,6 +332,11 @@ def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None]) -> Enc
                     f"second {encoder.position:.0f}. It may be damaged there.",
                 )
     return encoder
+
+
+def _report_end(report: Report, share: float) -> None:
+    """Report the share that is done of what follows the encoding."""
+    report(ENCODED + (1 - ENCODED) * share)
 
 
 def _prepared_key(task: Task) -> str:
