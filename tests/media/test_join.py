@@ -274,10 +274,12 @@ def test_text_is_joined_in_its_language(
     lines = tmp_path / "lines.srt"
     lines.write_text("1\n00:00:00,500 --> 00:00:01,250\nHello\n\n2\n00:00:02,000 --> 00:00:02,750\nWorld\n")
     text = tmp_path / f"text.{format}"
-    ffmpeg(f"-i {{0}} -c:s {codec} -metadata:s:0 language=fre {{1}}", lines, text)
+    ffmpeg(f"-i {{0}} -c:s {codec} {{1}}", lines, text)
     s3.put_object(Bucket="output", Key="text", Body=text.read_bytes())
     stored = [StoredObject("text", text.stat().st_size)]
-    piece = Piece(partial(MediaStore("output").reading, stored), Content(2, 2), SECONDS, text=True)
+    piece = Piece(
+        partial(MediaStore("output").reading, stored), Content(2, 2), SECONDS, {"language": "fre"}, ""
+    )
     picture = store(segments(f"{PICTURE} -pix_fmt yuv420p {H264} {PICTURE_SEGMENTS}"))
     file = joined(format, [picture, piece])
     subtitles = tmp_path / "subtitles.srt"

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, partial
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -20,11 +21,15 @@ from transcoding.data.streams import StoredObject
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media import command, dash, encoders, fragments, hls, subtitles
 from transcoding.media.formats import Packaging
+from transcoding.media.fragments import Content
 from transcoding.media.join import Piece, join
 from transcoding.media.parts import Span
 from transcoding.media.plan import Plan
 from transcoding.media.probe import probe
 from transcoding.media.tools import Tools
+
+#: A cue of text takes at least so many bytes of a file, with what tells its time.
+_SMALLEST_CUE = 20
 
 #: Seconds between two looks at an upload.
 _POLL = 0.25
@@ -149,7 +154,7 @@ class Track:
     codec: str
     configuration: str
     segments: tuple[hls.Segment, ...] = ()
-    content: fragments.Content = field(default_factory=fragments.Content)
+    content: Content = field(default_factory=Content)
 
     @property
     def duration(self) -> float:
@@ -171,7 +176,7 @@ def joined(tracks: Sequence[Track]) -> Track:
     return replace(
         described.pop(),
         segments=tuple(segment for track in tracks for segment in track.segments),
-        content=sum((track.content for track in tracks), fragments.Content()),
+        content=sum((track.content for track in tracks), Content()),
     )
 
 
@@ -196,7 +201,7 @@ class Stream:
         self._span = span
         self._names: list[str] = []
         self._segments: list[hls.Segment] = []
-        self._content = fragments.Content()
+        self._content = Content()
         self._first_shown = 0
 
     @cached_property
@@ -330,10 +335,17 @@ class _Times:
 def store_texts(
     media: MediaStore, plan: Plan, folder: Path, prefix: str, uploads: Uploads, duration: float
 ) -> list[hls.Subtitles]:
-    """Store the subtitles that have any text, in segments and in one file; `duration` in seconds."""
-    stored = []
+    """Store the subtitles that have any text, in segments and in one file; `duration` in seconds.
+
+    Those that are joined are stored as they are.
+    """
+    stored: list[hls.Subtitles] = []
+    if plan.format.packaging is Packaging.FILE:
+        for name in _text_files(plan):
+            uploads.add(folder / name, prefix + name, plan.format.content_type)
+        return stored
     for number, text in enumerate(plan.subtitles):
-        path = command.subtitle_file(folder, number)
+        path = folder / command.subtitle_file(plan, number)
         with path.open("rb") as file:
             cues = subtitles.read(file.read(subtitles.MAX_BYTES), duration)
         if not cues:
@@ -358,6 +370,10 @@ def store_texts(
         media.put(hls.media_playlist(rendition), prefix + rendition.uri, hls.CONTENT_TYPE)
         stored.append(hls.Subtitles(facts, rendition, f"{name}.vtt"))
     return stored
+
+
+def _text_files(plan: Plan) -> list[str]:
+    return [command.subtitle_file(plan, number) for number in range(len(plan.subtitles))]
 
 
 def put_playlists(
@@ -403,16 +419,25 @@ def put_file(
     tracks: Mapping[str, Track],
     report: Callable[[float], None],
 ) -> None:
-    """Join the tracks stored under the prefix `folder` into one file; report the share that is done.
+    """Join the tracks, and the subtitles, that are stored under the prefix `folder` into one file.
 
-    Nothing is stored where `report` raises.
+    The share that is done is reported; nothing is stored where `report` raises.
     """
     pieces = []
-    for name, track in tracks.items():
-        init = f"{folder}{name}/{command.INIT_SEGMENT}"
+    for name, stream in ((command.VIDEO, plan.video), (command.AUDIO, plan.audio)):
+        if not stream:
+            continue
+        track, init = tracks[name], f"{folder}{name}/{command.INIT_SEGMENT}"
         objects = [StoredObject(init, len(media.get(init)))]
         objects += [StoredObject(f"{folder}{name}/{s.name}", s.size) for s in track.segments]
-        pieces.append(Piece(partial(media.reading, objects), track.content, track.duration))
+        told = command.labels(plan, stream)
+        pieces.append(Piece(partial(media.reading, objects), track.content, track.duration, told))
+    duration = max(track.duration for track in tracks.values())
+    for name, text in zip(_text_files(plan), plan.subtitles, strict=True):
+        data = media.get(folder + name)
+        cues = len(data) // _SMALLEST_CUE
+        flags, told = command.disposition(text), command.labels(plan, text)
+        pieces.append(Piece(partial(BytesIO, data), Content(cues, cues, cues), duration, told, flags))
     join(pieces, plan.format.muxer, partial(media.writing, key, plan.format.content_type), report)
 
 

@@ -7,9 +7,11 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import reduce
 from io import BytesIO
+from operator import or_
 from types import MappingProxyType
 from typing import IO, Protocol, TypeVar, cast
 
@@ -18,7 +20,7 @@ import av.error
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet, PacketSideData
-from av.stream import Stream
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from transcoding.media.fragments import Coded, Content, FragmentedMp4, Readable
@@ -47,14 +49,21 @@ _OPTIONS = MappingProxyType({"max_delay": "700000"})
 class Piece:
     """One stream of the result.
 
-    `open` gives it from its beginning each time it is called: an init segment and all fragments; of `text`,
+    `open` gives it from its beginning each time it is called: an init segment and all fragments; of text,
     any container that FFmpeg reads. `content` and `seconds`, the length, tell how much room its index needs.
+    `labels` are its metadata; `text_flags`, of text only, FFmpeg's dispositions, joined by a plus.
     """
 
     open: Callable[[], AbstractContextManager[Readable]]
     content: Content
     seconds: float
-    text: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    text_flags: str | None = None
+
+    @property
+    def text(self) -> bool:
+        """Whether it is subtitles."""
+        return self.text_flags is not None
 
 
 class Writable(Protocol):
@@ -179,8 +188,8 @@ def _add_stream(
     container: OutputContainer, piece: Piece, file: Readable
 ) -> Iterator[tuple[float, Packet[Stream]]]:
     """Add the piece's stream to the container; return its packets, each with when it is decoded, seconds."""
-    if piece.text:
-        return _add_text(container, file)
+    if piece.text_flags is not None:
+        return _add_text(container, piece, file)
     media = FragmentedMp4(file)
     timescale = media.init.timescale
     depth, frame = 0, None
@@ -203,7 +212,8 @@ def _add_stream(
                 stream = _copy(container, source)
         else:
             raise ValueError(f"a stream of {source.type}")  # noqa: TRY004 - the data is at fault
-        _describe(stream, source)
+        stream.disposition = source.disposition
+    stream.metadata.update(piece.labels)
     stream.time_base = Fraction(1, timescale)
     if piece.seconds:
         # FFmpeg has found that of the first fragment.
@@ -213,12 +223,6 @@ def _add_stream(
 
 def _copy(container: OutputContainer, template: _StreamT) -> _StreamT:
     return container.add_stream_from_template(template)
-
-
-def _describe(stream: Stream, source: Stream) -> None:
-    stream.disposition = source.disposition
-    if source.language not in {None, "und"}:
-        stream.metadata["language"] = source.metadata["language"]
 
 
 def _media_packets(
@@ -265,11 +269,15 @@ def _with_decode_times(media: FragmentedMp4, depth: int) -> Iterator[tuple[Coded
         yield sample, decoded
 
 
-def _add_text(container: OutputContainer, file: Readable) -> Iterator[tuple[float, Packet[Stream]]]:
+def _add_text(
+    container: OutputContainer, piece: Piece, file: Readable
+) -> Iterator[tuple[float, Packet[Stream]]]:
     source = av.open(cast("IO[bytes]", file), "r")
     (template,) = source.streams
     stream = _copy(container, template)
-    _describe(stream, template)
+    flags = (piece.text_flags or "").split("+")
+    stream.disposition = reduce(or_, (Disposition[flag] for flag in flags if flag), Disposition(0))
+    stream.metadata.update(piece.labels)
     return _text_packets(stream, source)
 
 
