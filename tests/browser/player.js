@@ -1,4 +1,4 @@
-// Plays one file or playlist and tells how it went. playback.py calls `play` once, then `look` as often as it likes.
+// Plays one file or playlist and tells how it went. playback.py calls `play` once, then `look` and `read` as often as it likes.
 "use strict";
 
 const video = document.querySelector("video");
@@ -77,13 +77,28 @@ async function play({ url, until, rate, patience }) {
   };
 }
 
-// The mean colour of a region of the frame shown at `time`; the region's sides are fractions of the picture's.
-async function look({ time, region: [left, top, right, bottom] }) {
+async function seek(time) {
   await new Promise((done, failed) => {
     video.onseeked = done;
     setTimeout(() => failed(new Error(`no frame at ${time} s after 10 s`)), 10_000);
     video.currentTime = time;
   });
+}
+
+// The subtitles on the picture at `time`, as text.
+async function read(time) {
+  await seek(time);
+  for (let tries = 0; tries < 50; tries++) {
+    const cues = [...video.textTracks].filter((track) => track.mode === "showing").flatMap((track) => [...track.activeCues]);
+    if (cues.length) return cues.map((cue) => cue.getCueAsHTML().textContent).join("\n");
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  return "";
+}
+
+// The mean colour of a region of the frame shown at `time`; the region's sides are fractions of the picture's.
+async function look({ time, region: [left, top, right, bottom] }) {
+  await seek(time);
   const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
   const context = canvas.getContext("2d");
   context.drawImage(video, 0, 0);

@@ -51,6 +51,8 @@ class Playback:
     sound_bytes: int
     #: Mean red, green and blue (0 to 255) of each look; empty after errors.
     colors: list[Color] = field(default_factory=list)
+    #: The subtitles shown at each of the times to be read; empty after errors.
+    texts: list[str] = field(default_factory=list)
 
 
 class Player:
@@ -100,8 +102,9 @@ class Player:
         rate: float = 1.0,
         patience: float = 60.0,
         looks: Sequence[Look] = (),
+        reads: Sequence[float] = (),
     ) -> Playback:
-        """Play from the start to the end, or to `until`, and look at single frames afterwards.
+        """Play from the start to the end, or to `until`; look at frames and read subtitles afterwards.
 
         `rate` is the speed, up to 16; `patience` the seconds after which playing is given up with an error.
         """
@@ -116,7 +119,9 @@ class Player:
                 tuple(page.evaluate("what => look(what)", {"time": look.time, "region": look.region}))
                 for look in (() if result["errors"] else looks)
             ]
-            return Playback(**result | {"errors": result["errors"] + page_errors, "colors": colors})
+            texts = [page.evaluate("read", time) for time in (() if result["errors"] else reads)]
+            seen = {"errors": result["errors"] + page_errors, "colors": colors, "texts": texts}
+            return Playback(**result | seen)
         finally:
             page.close()
 

@@ -87,3 +87,36 @@ def test_a_result_plays_from_start_to_end(
     assert (playback.sound_bytes > 0) == (case.clip != "picture")
     for look, color in zip(looks, playback.colors, strict=True):
         assert color == pytest.approx(COLORS[SEEN[look.time]], abs=40), f"at {look.time} s"
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mpd"])
+def test_subtitles_are_shown_when_they_are_due(
+    format: str,
+    sources: dict[str, Path],
+    tmp_path: Path,
+    upload: Callable[[Path], str],
+    transcode: Callable[..., dict[str, Any]],
+    player: Player,
+) -> None:
+    text, film = tmp_path / "text.srt", tmp_path / f"film-{format}.mkv"
+    text.write_text(
+        "1\n00:00:01,000 --> 00:00:02,000\nred & <i>warm</i>\n\n"
+        "2\n00:00:05,500 --> 00:00:06,500\nfrom lime to blue\n"
+    )
+    command = [
+        str(FFMPEG_DIR / "ffmpeg"),
+        "-nostdin",
+        "-v",
+        "error",
+        "-i",
+        str(sources["both"]),
+        "-i",
+        str(text),
+    ]
+    command += ["-c", "copy", "-c:s", "subrip", "-metadata:s:s", "language=eng", "-disposition:s", "default"]
+    subprocess.run([*command, str(film)], check=True)
+    task = transcode(upload(film), format=format, task_config_temp_id=1)
+    assert task["status"] == 2, task
+    playback = player.play(task["target_url"], rate=2, reads=[1.1, 1.9, 5.6, 6.4])
+    assert playback.errors == []
+    assert playback.texts == ["red & warm"] * 2 + ["from lime to blue"] * 2

@@ -22,6 +22,7 @@ CONTAINERS = {
     "flv": "flv",
     "mp3": "mp3",
     "ogg": "ogg",
+    "gif": "gif",
     "wav": "wav",
 }
 #: Seconds. FLV counts the encoders' delay, and TS leaves out the last packet.
@@ -43,8 +44,8 @@ def test_a_format_has_its_container_and_codecs(clips, transcode, target, quality
     codecs = {"video": target.picture, "audio": target.sound}
     assert {kind: s["codec_name"] for kind, s in streams.items()} == {k: c for k, c in codecs.items() if c}
     if target.picture:
-        assert int(streams["video"]["nb_read_frames"]) == 100
-        assert streams["video"]["height"] == (360 if quality == 1 else 720)
+        assert int(streams["video"]["nb_read_frames"]) == (50 if target.name == "gif" else 100)
+        assert streams["video"]["height"] == (360 if quality == 1 else target.short_side or 720)
     result.decode()
 
 
@@ -86,3 +87,31 @@ def test_a_source_without_a_picture(clips, transcode, target):
         assert float(ffprobe(result.entry)["format"]["duration"]) == pytest.approx(3.0, abs=SLACK)
         assert audio["channels"] == 2
         result.decode()
+
+
+def test_a_gif_has_the_colours_of_each_scene_and_plays_for_ever(clips, transcode):
+    clip = clips(
+        "scenes.mp4",
+        "-f lavfi -i color=0xE04020:s=320x180:r=25:d=1 -f lavfi -i color=0x2040E0:s=320x180:r=25:d=1 "
+        f"-filter_complex concat=n=2 {H264} {{0}}",
+    )
+    result = transcode(clip, "gif", 5)
+    for at, expected in ((0.2, (0xE0, 0x40, 0x20)), (1.5, (0x20, 0x40, 0xE0))):
+        shown = result.pixel(at, 100, 100)
+        assert all(abs(a - b) <= 8 for a, b in zip(shown, expected, strict=True)), shown
+    # Netscape's extension, with as many loops as there are: 0, for ever.
+    assert b"NETSCAPE2.0\x03\x01\x00\x00" in result.entry.read_bytes()
+    assert float(ffprobe(result.entry)["format"]["duration"]) == pytest.approx(2.0, abs=0.09)
+
+
+def test_a_slow_picture_keeps_its_times_as_gif(clips, transcode):
+    clip = clips("slow.mp4", f"-f lavfi -i testsrc2=s=320x180:r=5:d=2 {H264} {{0}}")
+    assert int(transcode(clip, "gif", 1).streams()["video"]["nb_read_frames"]) == 10
+
+
+def test_what_is_too_long_for_a_gif_is_told(clips, transcode):
+    clip = clips("long.mp4", f"-f lavfi -i color=s=64x64:r=1:d=61 {H264} {{0}}")
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, "gif", 5)
+    assert failure.value.code is Failure.TOO_LONG
+    assert "mp4" in failure.value.info

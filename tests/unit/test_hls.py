@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import m3u8
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transcoding.media.facts import TextFacts
 from transcoding.media.hls import (
     Picture,
     Rendition,
     Segment,
+    Subtitles,
     closed,
     finished_segments,
     master_playlist,
@@ -102,3 +105,31 @@ def test_sound_alone_is_the_variant():
 def test_an_unfinished_playlist_lists_only_what_is_complete():
     assert finished_segments("#EXTM3U\n#EXTINF:6.000000,\n00000.m4s\n#EXTINF:6.0") == ["00000.m4s"]
     assert finished_segments("") == []
+
+
+def test_subtitles_have_names_of_their_own_and_one_default():
+    text = Rendition("subtitles/0/index.m3u8", "", "", 1000, (Segment(0, 60_000, 3000, 1, "vtt"),))
+    facts = [
+        TextFacts(1, "subrip", "de", default=True),
+        TextFacts(2, "subrip", "de", default=True),
+        TextFacts(3, "subrip", "de", "Hörgeschädigte", hearing_impaired=True),
+        TextFacts(4, "subrip", forced=True),
+    ]
+    made = (Segment(0, 6000, 600_000, 150),)
+    video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, made)
+    picture = Picture(1280, 720, Fraction(25))
+    subtitles = [Subtitles(f, text, "0.vtt") for f in facts]
+    parsed = m3u8.loads(master_playlist(video, picture, None, 0, subtitles))
+    assert [m.name for m in parsed.media] == ["German", "German 2", "Hörgeschädigte", "Subtitles"]
+    assert [m.default for m in parsed.media] == ["YES", "NO", "NO", "NO"]
+    assert [m.autoselect for m in parsed.media] == ["YES", "NO", "YES", "YES"]
+    assert [m.forced for m in parsed.media] == ["NO", "NO", "NO", "YES"]
+    assert parsed.playlists[0].stream_info.bandwidth == 800_400
+    assert "EXT-X-MAP" not in media_playlist(text)
+
+
+def test_short_segments_count_with_their_neighbours():
+    ends = [0, 6 * TIMESCALE, 8 * TIMESCALE, 10 * TIMESCALE]
+    sizes = [600_000, 900_000, 900_000]
+    made = [Segment(a, b, size, 50) for (a, b), size in zip(pairwise(ends), sizes, strict=True)]
+    assert rendition(made).peak_bit_rate == 1_800_000 * 8 / 4

@@ -79,6 +79,8 @@ def test_a_smaller_quality_encodes_the_picture_and_keeps_the_sound_when_it_fits(
         ({"rotation": 90}, "it is not stored upright"),
         ({"rotation": None}, "it is not stored upright"),
         ({"mirrored": True}, "it is not stored upright"),
+        ({"trimmed": True}, "an edit list hides some of it"),
+        ({"pixel_aspect": Fraction(100)}, "its pixels are not square"),
         ({"pixel_aspect": Fraction(4, 3)}, "its pixels are not square"),
         ({"bit_rate": 5_000_001}, "its bit rate is over 5,000,000 b/s"),
         ({"width": 1279}, "it is 1279x720"),
@@ -98,6 +100,8 @@ def test_a_picture_just_inside_the_limits_is_copied(changes):
     [
         ({"codec": "opus"}, "it is opus"),
         ({"profile": "HE-AAC"}, "its profile is HE-AAC"),
+        ({"right": 2}, "its channels are streams of their own"),
+        ({"trimmed": True}, "an edit list hides some of it"),
         ({"channels": 6}, "it has 6 channels"),
         ({"sample_rate": 96_000}, "its sample rate is 96000 Hz"),
         ({"bit_rate": None}, "its bit rate is not known"),

@@ -17,7 +17,7 @@ from s3transfer.futures import TransferFuture
 
 from transcoding.data.media_store import MediaStore
 from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media import command, dash, encoders, fragments, hls
+from transcoding.media import command, dash, encoders, fragments, hls, subtitles
 from transcoding.media.formats import Packaging
 from transcoding.media.parts import Span
 from transcoding.media.plan import Plan
@@ -106,7 +106,9 @@ class _Segments:
     def __init__(self, media: MediaStore, plan: Plan, folder: Path, prefix: str, uploads: Uploads) -> None:
         self._media = media
         self._plan = plan
+        self._folder = folder
         self._prefix = prefix
+        (folder / command.SUBTITLES).mkdir()
         self._streams = [
             Stream(name, plan, folder, prefix, uploads)
             for name, stream in ((command.VIDEO, plan.video), (command.AUDIO, plan.audio))
@@ -124,9 +126,13 @@ class _Segments:
     def finish(self, report: Callable[[float], None]) -> None:
         for stream in self._streams:
             stream.store_init()
+        texts = store_texts(
+            self._media, self._plan, self._folder, self._prefix, self._uploads, self.duration()
+        )
         report(0.5)
         self._uploads.settle(wait=True)
-        put_playlists(self._media, self._plan, self._prefix, {s.name: s.track() for s in self._streams})
+        tracks = {stream.name: stream.track() for stream in self._streams}
+        put_playlists(self._media, self._plan, self._prefix, tracks, texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,7 @@ class Stream:
         self._folder.mkdir()
         self._frames = _Times(folder / command.FRAMES)
         self._packets = _Times(folder / command.PACKETS)
+        self._result = prefix
         self._prefix = f"{prefix}{name}/"
         self._uploads = uploads
         self._span = span
@@ -240,7 +247,7 @@ class Stream:
             path = self._folder / name
             data = path.read_bytes()
             fragment = fragments.read(data)
-            if self.name == command.VIDEO:
+            if self.name == command.VIDEO and self.plan.video and not self.plan.video.copied:
                 fragment = self._set(fragment)
                 data = fragments.retimed(data, fragment)
                 path.write_bytes(data)
@@ -270,6 +277,10 @@ class Stream:
         path = self._folder / command.INIT_SEGMENT
         path.write_bytes(self._init)
         self._uploads.add(path, self._prefix + path.name, f"{self.name}/mp4")
+
+    def store_texts(self, media: MediaStore, duration: float) -> list[hls.Subtitles]:
+        """Store the subtitles that FFmpeg has made along; `duration` of the media in seconds."""
+        return store_texts(media, self.plan, self._folder.parent, self._result, self._uploads, duration)
 
     def track(self) -> Track:
         """Return what has been stored so far."""
@@ -311,7 +322,46 @@ class _Times:
         return self._line if self._read > number else ()
 
 
-def put_playlists(media: MediaStore, plan: Plan, prefix: str, tracks: Mapping[str, Track]) -> None:
+def store_texts(
+    media: MediaStore, plan: Plan, folder: Path, prefix: str, uploads: Uploads, duration: float
+) -> list[hls.Subtitles]:
+    """Store the subtitles that have any text, in segments and in one file; `duration` in seconds."""
+    stored = []
+    for number, text in enumerate(plan.subtitles):
+        path = command.subtitle_file(folder, number)
+        with path.open("rb") as file:
+            cues = subtitles.read(file.read(subtitles.MAX_BYTES), duration)
+        if not cues:
+            continue
+        name = f"{command.SUBTITLES}/{number}"
+        if plan.format.muxer == "dash":
+            path.write_text(subtitles.whole(cues), encoding="utf-8")
+            uploads.add(path, f"{prefix}{name}.vtt", subtitles.CONTENT_TYPE)
+        place = path.with_suffix("")
+        place.mkdir()
+        segments = []
+        for start, end, content in subtitles.segments(cues, duration):
+            segment = hls.Segment(start, end, len(content.encode()), 1, "vtt")
+            part = place / segment.name
+            part.write_text(content, encoding="utf-8")
+            segments.append(segment)
+            uploads.add(part, f"{prefix}{name}/{part.name}", subtitles.CONTENT_TYPE)
+        facts = text.facts
+        rendition = hls.Rendition(
+            f"{name}/{command.PLAYLIST}", "", "", 1000, tuple(segments), facts.language, facts.name
+        )
+        media.put(hls.media_playlist(rendition), prefix + rendition.uri, hls.CONTENT_TYPE)
+        stored.append(hls.Subtitles(facts, rendition, f"{name}.vtt"))
+    return stored
+
+
+def put_playlists(
+    media: MediaStore,
+    plan: Plan,
+    prefix: str,
+    tracks: Mapping[str, Track],
+    texts: Sequence[hls.Subtitles],
+) -> None:
     """Store what names the segments, and last what `target_url` points at."""
     renditions = {
         name: hls.Rendition(
@@ -323,17 +373,20 @@ def put_playlists(media: MediaStore, plan: Plan, prefix: str, tracks: Mapping[st
         )
         for name, track in tracks.items()
     }
+    target = max(rendition.target_duration for rendition in renditions.values())
     for rendition in renditions.values():
-        media.put(hls.media_playlist(rendition), prefix + rendition.uri, hls.CONTENT_TYPE)
+        media.put(hls.media_playlist(rendition, target), prefix + rendition.uri, hls.CONTENT_TYPE)
     video, audio = renditions.get(command.VIDEO), renditions.get(command.AUDIO)
     picture = None
     if plan.video:
         picture = hls.Picture(plan.video.width, plan.video.height, plan.video.facts.frame_rate)
+    if audio and plan.audio:
+        audio = replace(audio, language=plan.audio.facts.language, name=plan.audio.facts.name)
     channels = plan.audio.channels if plan.audio else 0
-    master = hls.master_playlist(video, picture, audio, channels)
+    master = hls.master_playlist(video, picture, audio, channels, texts)
     media.put(master, f"{prefix}{command.MASTER}", hls.CONTENT_TYPE)
     if plan.format.muxer == "dash":
-        manifest = dash.manifest(video, picture, audio, channels)
+        manifest = dash.manifest(video, picture, audio, channels, texts)
         media.put(manifest, prefix + plan.format.entry, plan.format.content_type)
 
 

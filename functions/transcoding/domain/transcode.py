@@ -24,7 +24,18 @@ from transcoding.media import command
 from transcoding.media.encoder import Encoder
 from transcoding.media.facts import EntryPoint, SourceFacts
 from transcoding.media.formats import FORMATS, Packaging
-from transcoding.media.parts import Span, begin, cut, entry, part_length, span_frames, span_seconds
+from transcoding.media.hls import Subtitles
+from transcoding.media.parts import (
+    Span,
+    begin,
+    cut,
+    entry,
+    look_up_step,
+    part_length,
+    run_up,
+    span_frames,
+    span_seconds,
+)
 from transcoding.media.plan import Plan, needs_keyframes, plan
 from transcoding.media.probe import probe, with_keyframes
 from transcoding.media.tools import Tools, diagnose
@@ -36,6 +47,8 @@ Report = Callable[[float], None]
 _POLL = 0.25
 #: FFmpeg that gets no further for so long never will, seconds.
 _STALL = 120.0
+#: What is decoded only to get to a part is decoded at least so many times as fast as it plays.
+_RUN_UP_SPEED = 5.0
 #: Where in a task's progress the copying of an http(s) source, and the encoding, end.
 _COPIED_IN, ENCODED = 0.1, 0.96
 #: A result may miss this much of what the source promised: containers round, and last packets get lost.
@@ -60,6 +73,14 @@ class Prepared:
     source: SourceFacts
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What has been stored of a part: a track, and beside the sound the subtitles."""
+
+    track: Track
+    texts: tuple[Subtitles, ...]
+
+
 class OutOfTimeError(Exception):
     """Raised by `Report` when the invocation comes to its end."""
 
@@ -69,7 +90,7 @@ class _LateEntryError(Exception):
 
 
 _PREPARED = TypeAdapter(Prepared)
-_TRACK = TypeAdapter(Track)
+_MADE = TypeAdapter(Made)
 
 
 class Transcoder:
@@ -106,7 +127,7 @@ class Transcoder:
         work = plan(source, target, task.quality, may_copy=task.attempt == 1)
         length = self._part_length(source, work)
         if length or (task.attempt == 1 and needs_keyframes(source, target, task.quality)):
-            source = with_keyframes(source, url, length and length / 2)
+            source = with_keyframes(source, url, length and look_up_step(source, length))
         report(begun)
         return Prepared(bucket, key, begun, source)
 
@@ -114,7 +135,7 @@ class Transcoder:
         """Return the parts that the picture is to be encoded in; none where one worker does it all."""
         work = self._plan(task, prepared)
         length = self._part_length(prepared.source, work)
-        spans = cut(prepared.source, work.video, length) if work.video and length else ()
+        spans = cut(prepared.source, work, length) if length else ()
         return spans if len(spans) > 1 else ()
 
     def store(self, task: Task, prepared: Prepared) -> None:
@@ -126,7 +147,7 @@ class Transcoder:
         return _PREPARED.validate_json(self._media.get(_prepared_key(task)))
 
     def parts(self, task: Task, prepared: Prepared, spans: Sequence[Span]) -> list[Part]:
-        """Return the parts of a task: its sound, in one piece, and the spans of its picture."""
+        """Return the parts of a task: its sound and text, in one piece, and the spans of its picture."""
         kinds: list[tuple[PartKind, int, int | None]] = [("sound", 0, None)]
         kinds = kinds if self.has_sound(task, prepared) else []
         kinds += [("picture", span.start, span.end) for span in spans]
@@ -139,8 +160,9 @@ class Transcoder:
         return min(1.0, span_seconds(work, Span(part.start, part.end)) / whole) if whole else 0.0
 
     def has_sound(self, task: Task, prepared: Prepared) -> bool:
-        """Tell whether the result has sound."""
-        return self._plan(task, prepared).audio is not None
+        """Tell whether the result has more than a picture."""
+        work = self._plan(task, prepared)
+        return bool(work.audio or work.subtitles)
 
     def run(self, task: Task, prepared: Prepared, folder: Path, report: Report) -> str:
         """Make the task's whole result and return the key that `target_url` is to point at.
@@ -161,7 +183,7 @@ class Transcoder:
             encoder = _encode(encoding, progress)
             _check_encoder(work, encoder)
             publication.collect()
-            _check_result(work, encoder.frames, publication.duration())
+            _check_result(work, encoder.frames, publication.duration(), encoder.errors)
             publication.finish(lambda share: report(ENCODED + (1 - ENCODED) * share))
         return prefix + work.format.entry
 
@@ -173,44 +195,52 @@ class Transcoder:
         Where `report` raises OutOfTimeError, the segments that are finished stay, and the tick is returned at
         which what is left starts.
         """
-        work = self._plan(task, prepared)
+        work = self._plan(task, prepared, part.tries)
         url = self._url(prepared)
-        rest = None
+        rest: int | None = None
+        texts: list[Subtitles] = []
         if part.kind == "sound":
+            (folder / command.SUBTITLES).mkdir()
             with self._storing(task, work, command.AUDIO, folder) as stream:
                 sound = command.sound(self._tools, work, url, folder)
                 _run(sound, stream, lambda encoder: report(_share(encoder.position, work.duration)))
-                stream.store_init()
+                if work.audio:
+                    stream.store_init()
+                texts = stream.store_texts(self._media, work.duration or stream.track().duration)
         else:
             span = Span(part.start, part.end, first=part.start == begin(prepared.source))
             point = None if span.first else entry(prepared.source.entry_points, part.start)
             with self._storing(task, work, command.VIDEO, folder, span) as stream:
                 try:
-                    rest = self._run_span(work, url, folder, stream, span, point, report)
+                    rest = self._run_span(work, prepared, folder, stream, span, point, report)
                 except _LateEntryError:
                     logger.warning("decoding from the beginning", task_id=task.id, part=part.number)
-                    rest = self._run_span(work, url, folder, stream, span, None, report)
+                    rest = self._run_span(work, prepared, folder, stream, span, None, report)
                 if span.first:
                     stream.store_init()
-        track = stream.track()
-        self._media.put(_TRACK.dump_json(track).decode(), _track_key(task, part.number), "application/json")
+        made = Made(stream.track(), tuple(texts))
+        self._media.put(_MADE.dump_json(made).decode(), _made_key(task, part.number), "application/json")
         return rest
 
     def finish(self, task: Task, prepared: Prepared, parts: Sequence[Part], report: Report) -> str:
         """Join the parts that all are done, and return the key that `target_url` is to point at."""
         work = self._plan(task, prepared)
         with ThreadPoolExecutor(_READERS) as pool:
-            kept = dict(zip(parts, pool.map(partial(self._kept, task), parts), strict=True))
+            made = dict(zip(parts, pool.map(partial(self._made, task), parts), strict=True))
         tracks = {
-            name: joined([track for part, track in kept.items() if part.kind == kind])
-            for kind, name in (("picture", command.VIDEO), ("sound", command.AUDIO))
-            if any(part.kind == kind for part in parts)
+            name: joined([one.track for part, one in made.items() if part.kind == kind])
+            for kind, name, stream in (
+                ("picture", command.VIDEO, work.video),
+                ("sound", command.AUDIO, work.audio),
+            )
+            if stream
         }
+        texts = [text for one in made.values() for text in one.texts]
         duration = max(track.duration for track in tracks.values())
         _check_result(work, tracks[command.VIDEO].samples, duration)
         prefix = output_prefix(task.id, task.attempt)
         if work.format.packaging is Packaging.SEGMENTS:
-            put_playlists(self._media, work, prefix, tracks)
+            put_playlists(self._media, work, prefix, tracks, texts)
         else:
             raise NotImplementedError
         return prefix + work.format.entry
@@ -222,7 +252,7 @@ class Transcoder:
     def _run_span(
         self,
         work: Plan,
-        url: str,
+        prepared: Prepared,
         folder: Path,
         stream: Stream,
         span: Span,
@@ -237,7 +267,8 @@ class Transcoder:
             report(_share(encoder.frames, frames))
 
         try:
-            _run(command.picture(self._tools, work, span, point, url, folder), stream, progress)
+            encoding = command.picture(self._tools, work, span, point, self._url(prepared), folder)
+            _run(encoding, stream, progress, run_up(prepared.source, span, point) / _RUN_UP_SPEED)
         except OutOfTimeError:
             rest = stream.next_start()
             if rest is None:
@@ -259,11 +290,14 @@ class Transcoder:
         finally:
             uploads.abandon()
 
-    def _kept(self, task: Task, part: Part) -> Track:
-        return _TRACK.validate_json(self._media.get(_track_key(task, part.number)))
+    def _made(self, task: Task, part: Part) -> Made:
+        return _MADE.validate_json(self._media.get(_made_key(task, part.number)))
 
-    def _plan(self, task: Task, prepared: Prepared) -> Plan:
-        return plan(prepared.source, FORMATS[task.format], task.quality, may_copy=task.attempt == 1)
+    def _plan(self, task: Task, prepared: Prepared, tries: int = 0) -> Plan:
+        target, attempt = FORMATS[task.format], task.attempt
+        return plan(
+            prepared.source, target, task.quality, may_copy=attempt == 1, with_text=max(attempt, tries) <= 2
+        )
 
     def _part_length(self, source: SourceFacts, work: Plan) -> float | None:
         return part_length(source, work, self._part_seconds, self._fan_out_seconds)
@@ -304,20 +338,28 @@ class Transcoder:
                 raise
 
 
-def _run(encoding: Sequence[str], stream: Stream, progress: Callable[[Encoder], None]) -> None:
+def _run(
+    encoding: Sequence[str],
+    stream: Stream,
+    progress: Callable[[Encoder], None],
+    patience: float = 0.0,
+) -> None:
     """Encode a stream and collect its segments. Raises as `Transcoder.run`, and what `progress` raises."""
 
     def collect(encoder: Encoder) -> None:
         progress(encoder)
         stream.collect()
 
-    encoder = _encode(encoding, collect)
+    encoder = _encode(encoding, collect, patience)
     _check_encoder(stream.plan, encoder)
     collect(encoder)
 
 
-def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None]) -> Encoder:
-    """Run FFmpeg to its end, looking at its progress all the time. Raises as `Transcoder.run`."""
+def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None], patience: float = 0.0) -> Encoder:
+    """Run FFmpeg to its end, looking at its progress all the time. Raises as `Transcoder.run`.
+
+    `patience` is how many seconds longer than others it may take to get going.
+    """
     with Encoder(encoding) as encoder:
         # What is behind the question mark of a presigned URL lets its reader in.
         logger.info("encoding", command=re.sub(r"\?\S+", "?…", encoder.command))
@@ -327,10 +369,10 @@ def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None]) -> Enc
             now = time.monotonic()
             if (encoder.position, encoder.frames) != reached:
                 reached, moved_at = (encoder.position, encoder.frames), now
-            if now > moved_at + _STALL:
+            if now > moved_at + _STALL + patience:
                 raise TaskFailedError(
                     Failure.TIMED_OUT,
-                    f"The source could not be read on: no progress in {_STALL:.0f} s after "
+                    f"The source could not be read on: no progress in {_STALL + patience:.0f} s after "
                     f"second {encoder.position:.0f}. It may be damaged there.",
                 )
     return encoder
@@ -340,7 +382,7 @@ def _prepared_key(task: Task) -> str:
     return f"{work_prefix(task.id, task.attempt)}prepared.json"
 
 
-def _track_key(task: Task, number: int) -> str:
+def _made_key(task: Task, number: int) -> str:
     return f"{work_prefix(task.id, task.attempt)}parts/{number}.json"
 
 
@@ -358,26 +400,29 @@ def _reached(work: Plan, encoder: Encoder) -> float:
 def _check_encoder(work: Plan, encoder: Encoder) -> None:
     """Find out what it means when FFmpeg did not end well.
 
-    Raises TaskFailedError, and OSError where another attempt may help: it will copy nothing.
+    Raises TaskFailedError, and OSError where another attempt may help: the second copies nothing, the third
+    leaves out subtitles.
     """
     status, errors = encoder.wait(0), encoder.errors
     if status or errors:
         logger.warning("FFmpeg has complained", status=status, stderr=errors)
     if status is None or status < 0:
         raise OSError(f"FFmpeg was ended by signal {-(status or 0)}")
-    if work.copies and (status > 0 or command.UNCOPYABLE in errors):
+    if work.copies and (status > 0 or command.UNCOPYABLE.search(errors)):
         raise OSError("a stream could not be copied")
+    if work.subtitles and status > 0:
+        raise OSError("FFmpeg has failed, perhaps over the subtitles")
     if status > 0:
         raise diagnose(errors)
 
 
-def _check_result(work: Plan, frames: int, duration: float) -> None:
+def _check_result(work: Plan, frames: int, duration: float, complaints: str = "") -> None:
     """Refuse a result that is not what the source promised. Raises TaskFailedError."""
     if work.video and frames == 0:
         raise TaskFailedError(
             Failure.DAMAGED, "The source's picture could not be decoded. Export or upload it again."
         )
-    promised = work.duration or 0.0
+    promised = 0.0 if command.JUMPS.search(complaints) else work.duration or 0.0
     if promised - duration > max(_SHORTFALL_SECONDS, _SHORTFALL * promised):
         raise TaskFailedError(
             Failure.DAMAGED,

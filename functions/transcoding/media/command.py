@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
-from transcoding.media import encoders
+from transcoding.media import encoders, languages
 from transcoding.media.colour import Colour, is_common, is_hdr, meant
-from transcoding.media.facts import AudioFacts, EntryPoint
+from transcoding.media.facts import AudioFacts, EntryPoint, TextFacts, VideoFacts
 from transcoding.media.formats import Packaging
 from transcoding.media.parts import Span, segment_seconds
-from transcoding.media.plan import KEYFRAME_SECONDS, AudioPlan, Plan, VideoPlan
+from transcoding.media.plan import KEYFRAME_SECONDS, LONGEST_GAP, AudioPlan, Plan, TextPlan, VideoPlan
+from transcoding.media.probe import MAX_PIXELS
 from transcoding.media.tools import Tools, input_options
 
 #: The folders of a segmented result's renditions, and the names inside them.
-VIDEO, AUDIO = "video", "audio"
+VIDEO, AUDIO, SUBTITLES = "video", "audio", "subtitles"
 MASTER, PLAYLIST, INIT_SEGMENT = "master.m3u8", "index.m3u8", "init.mp4"
 
 #: Where FFmpeg notes when each frame of a part is shown, in the result and in the source, and when each
@@ -28,18 +30,40 @@ _HDR_WHITE = 203
 #: relied on: it is missing or wrong too often.
 _HDR_PEAK = 10
 
-#: What FFmpeg says when it leaves out a packet that could not be taken apart.
-UNCOPYABLE = "Error applying bitstream filters"
+#: A palette for each frame. One for all would have to wait for the last, with every frame in memory.
+_PALETTES = (
+    "split[picture][sample];[sample]palettegen=stats_mode=single[palette];"
+    "[picture][palette]paletteuse=new=1:dither=bayer:bayer_scale=3"
+)
+
+#: What FFmpeg says when it leaves out a packet that could not be taken apart, or the time of one.
+UNCOPYABLE = re.compile("Error applying bitstream filters|invalid dropping")
+
+#: What it says when the source's times jump, so that they do not tell how long it is.
+JUMPS = re.compile("DTS discontinuity in stream|invalid dropping")
+
+#: No cue is that large, bytes, and encoders fail at those that are.
+_LARGEST_CUE = 32_000
+#: Of a cue where the result's length is not known, seconds: some say to stay for ever.
+_LONGEST_CUE = 10
+#: The filter that leaves out cues from before the beginning.
+_NOT_BEFORE = r"noise=drop=lt(pts\,0)"
 
 
 def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
-    command = [*_program(tools), *input_options(url), "-i", url]
+    command = _program(tools)
+    if not plan.tells_lengths:
+        command += ["-dts_error_threshold", str(LONGEST_GAP)]
+    command += [*input_options(url), *_text_input_options(plan), "-i", url]
     if plan.format.packaging is Packaging.SEGMENTS:
         command += [*_segmented_picture(plan, folder), *_segmented_sound(plan, folder)]
+        command += _text_outputs(plan, folder)
     else:
+        streams = [stream for stream in (plan.video, plan.audio) if stream]
         command += _video_options(plan.video) if plan.video else []
         command += _audio_options(plan.audio) if plan.audio else []
+        command += [*_text_options(plan), *_labels(plan, *streams, *plan.subtitles)]
         command += [*_clean(), "-f", plan.format.muxer, *plan.format.muxer_options]
         command += [str(folder / plan.format.entry)]
     return command
@@ -62,19 +86,23 @@ def picture(
 
 
 def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
-    """Return the command that makes the segments of the sound in `folder`."""
-    return [*_program(tools), *input_options(url), "-i", url, *_segmented_sound(plan, folder)]
+    """Return the command that makes the segments of the sound, and the subtitles, in `folder`."""
+    command = [*_program(tools), *input_options(url), *_text_input_options(plan), "-i", url]
+    return [*command, *_segmented_sound(plan, folder), *_text_outputs(plan, folder)]
 
 
 def _program(tools: Tools) -> list[str]:
     command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
-    return [*command, "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
+    command += ["-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
+    # The picture may grow in mid-stream.
+    return [*command, "-max_pixels", str(MAX_PIXELS)]
 
 
 def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
     if plan.video is None:
         return []
-    options, seconds = _video_options(plan.video, span), plan.segment_seconds
+    options = [*_video_options(plan.video, span), *_labels(plan, plan.video)]
+    seconds = plan.segment_seconds
     options += ["-stats_mux_pre:v", str(folder / PACKETS), "-stats_mux_pre_fmt:v", "{pts} {tb}"]
     if span:
         frames = str(folder / FRAMES)
@@ -86,7 +114,8 @@ def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> li
 def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
     if plan.audio is None:
         return []
-    return [*_audio_options(plan.audio), *_segment_options(folder / AUDIO, plan.segment_seconds)]
+    options = [*_audio_options(plan.audio), *_labels(plan, plan.audio)]
+    return [*options, *_segment_options(folder / AUDIO, plan.segment_seconds)]
 
 
 def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
@@ -100,6 +129,8 @@ def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
     if not video.facts.constant_frame_rate:
         options += ["-enc_time_base", "demux"]
     options += [option.format(rung=video.rung) for option in encoders.PICTURE[video.codec]]
+    if video.codec == "gif":
+        return options
     # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
     distance = f"if(isnan(prev_forced_t),1,gte(t-prev_forced_t,{KEYFRAME_SECONDS}-0.001))"
     options += ["-force_key_frames", f"expr:{distance}", "-g", "9999"]
@@ -132,7 +163,9 @@ def _filters(video: VideoPlan, span: Span | None = None) -> list[str]:
     filters += [scale, f"setparams={told}", *_to_hd(colour)]
     if video.held and (span is None or span.first):
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
-    return [*filters, "setsar=1", "format=yuv420p"]
+    if video.frame_rate:
+        filters.append(f"fps={video.frame_rate}")
+    return [*filters, "setsar=1", _PALETTES if video.codec == "gif" else "format=yuv420p"]
 
 
 def _to_hd(colour: Colour) -> list[str]:
@@ -183,9 +216,76 @@ def _channels(audio: AudioFacts) -> list[str]:
     return []
 
 
+def _text_input_options(plan: Plan) -> list[str]:
+    options = []
+    for text in plan.subtitles:
+        index = text.facts.index
+        options += [f"-bsf:{index}", rf"noise=drop=gt(size\,{_LARGEST_CUE})"]
+        # Old ones are not in UTF-8; a cue with a wrong letter is better than none.
+        options += [f"-sub_charenc_mode:{index}", "ignore"]
+    return options
+
+
+def _text_options(plan: Plan) -> list[str]:
+    """Return the options of all subtitles in one file, after picture and sound."""
+    options = []
+    for n, text in enumerate(plan.subtitles):
+        options += ["-map", f"0:{text.facts.index}", f"-c:s:{n}", "copy" if text.copied else text.codec]
+        options += [f"-bsf:s:{n}", _within(plan.duration), f"-disposition:s:{n}", _disposition(text.facts)]
+    return options
+
+
+def _text_outputs(plan: Plan, folder: Path) -> list[str]:
+    """Return an output for each of the subtitles: a file of its own, of which segments are made later."""
+    options = []
+    for n, text in enumerate(plan.subtitles):
+        options += ["-map", f"0:{text.facts.index}", "-c:s", "copy" if text.copied else text.codec]
+        # Without it, a cue from before the beginning would move all others.
+        options += ["-bsf:s", _NOT_BEFORE, "-avoid_negative_ts", "disabled", *_clean()]
+        options += ["-f", "webvtt", str(subtitle_file(folder, n))]
+    return options
+
+
+def subtitle_file(folder: Path, number: int) -> Path:
+    """Return where the text of a plan's subtitles of this number, from 0, is written for segments."""
+    return folder / SUBTITLES / f"{number}.vtt"
+
+
+def _within(duration: float | None) -> str:
+    """Return the filter that leaves out cues beside the media, and ends the last one with it."""
+    if duration is None:
+        return rf"{_NOT_BEFORE},setts=duration=min(DURATION\,{_LONGEST_CUE}/TB)"
+    drop = rf"{_NOT_BEFORE}+gte(pts*tb\,{duration:.3f})"
+    return rf"{drop},setts=duration=min(DURATION\,{duration:.3f}/TB-PTS)"
+
+
+def _disposition(text: TextFacts) -> str:
+    flags = {
+        "default": text.default,
+        "forced": text.forced,
+        "hearing_impaired": text.hearing_impaired,
+    }
+    return "+".join(flag for flag, is_set in flags.items() if is_set) or "0"
+
+
+def _labels(plan: Plan, *streams: VideoPlan | AudioPlan | TextPlan) -> list[str]:
+    """Return the languages and names of an output's streams."""
+    options = []
+    for n, stream in enumerate(streams):
+        facts = stream.facts
+        if facts.language:
+            code = languages.code(facts.language, quicktime=plan.format.muxer == "mov")
+            options += [f"-metadata:s:{n}", f"language={code}"]
+        # Playlists tell names themselves; and in a file of sound alone, it would be the title of the song.
+        named = plan.format.packaging is Packaging.FILE and plan.format.picture
+        if named and not isinstance(facts, VideoFacts) and facts.name:
+            options += [f"-metadata:s:{n}", f"title={facts.name}"]
+    return options
+
+
 def _clean() -> list[str]:
     # Nothing that tells of a person's phone or place is passed on.
-    return ["-map_metadata", "-1", "-map_chapters", "-1", "-sn", "-dn"]
+    return ["-map_metadata", "-1", "-map_chapters", "-1"]
 
 
 def _segment_options(folder: Path, seconds: float) -> list[str]:

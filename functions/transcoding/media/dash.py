@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from transcoding.media.hls import Picture, Rendition, segment_name
+from transcoding.media import subtitles as webvtt
+from transcoding.media.hls import Picture, Rendition, Subtitles, segment_name
 
 
 def manifest(
@@ -13,6 +15,7 @@ def manifest(
     picture: Picture | None,
     audio: Rendition | None,
     channels: int,
+    subtitles: Sequence[Subtitles] = (),
 ) -> str:
     """Render the manifest of a whole result (profile isoff-live, type static).
 
@@ -47,6 +50,8 @@ def manifest(
                 },
             ),
         )
+    for number, subtitle in enumerate(subtitles):
+        _add_subtitles(period, number, subtitle)
     indent(mpd)
     return tostring(mpd, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -57,6 +62,8 @@ def _representation(period: Element, kind: str, rendition: Rendition) -> Element
         "AdaptationSet",
         {"contentType": kind, "mimeType": f"{kind}/mp4", "segmentAlignment": "true", "startWithSAP": "1"},
     )
+    _label(adaptation_set, rendition.language, rendition.name)
+    _role(adaptation_set, "main")
     representation = SubElement(
         adaptation_set,
         "Representation",
@@ -78,3 +85,38 @@ def _representation(period: Element, kind: str, rendition: Rendition) -> Element
         SubElement(timeline, "S", {"d": str(length)} | ({"r": str(repeats)} if repeats else {}))
     timeline[0].set("t", str(rendition.segments[0].start))
     return representation
+
+
+def _add_subtitles(period: Element, number: int, subtitles: Subtitles) -> None:
+    """Add subtitles in one file, which every player of text reads; their segments are HLS's alone."""
+    facts = subtitles.facts
+    adaptation_set = SubElement(
+        period, "AdaptationSet", {"contentType": "text", "mimeType": webvtt.CONTENT_TYPE}
+    )
+    _label(adaptation_set, facts.language, facts.name)
+    if facts.hearing_impaired:
+        # For the hard of hearing.
+        purpose = {"schemeIdUri": "urn:tva:metadata:cs:AudioPurposeCS:2007", "value": "2"}
+        SubElement(adaptation_set, "Accessibility", purpose)
+    _role(
+        adaptation_set,
+        "forced-subtitle" if facts.forced else "caption" if facts.hearing_impaired else "subtitle",
+    )
+    if facts.default:
+        _role(adaptation_set, "main")
+    bandwidth = str(subtitles.rendition.average_bit_rate)
+    representation = SubElement(
+        adaptation_set, "Representation", {"id": f"subtitles-{number}", "bandwidth": bandwidth}
+    )
+    SubElement(representation, "BaseURL").text = subtitles.file
+
+
+def _label(adaptation_set: Element, language: str, name: str) -> None:
+    if language:
+        adaptation_set.set("lang", language)
+    if name:
+        SubElement(adaptation_set, "Label").text = name
+
+
+def _role(adaptation_set: Element, value: str) -> None:
+    SubElement(adaptation_set, "Role", {"schemeIdUri": "urn:mpeg:dash:role:2011", "value": value})

@@ -17,6 +17,7 @@ PICTURE: Mapping[str, tuple[str, ...]] = MappingProxyType(
             *("-c:v", "libvpx-vp9", "-crf", "{rung.vp9_crf}", "-b:v", "{rung.max_bit_rate}"),
             *("-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
         ),
+        "gif": ("-c:v", "gif"),
     }
 )
 

@@ -13,6 +13,7 @@ class VideoFacts:
     `width` and `height` in pixels, `frame_rate` in frames per second, `start` in seconds on the source's own
     timeline, `duration` in seconds and `bit_rate` in bits per second where the container tells.
     `rotation` in degrees clockwise to bring it upright, one of 0, 90, 180, 270; None: by no right angle.
+    `language` is a BCP 47 tag; empty where the source does not tell.
     """
 
     index: int
@@ -40,11 +41,14 @@ class VideoFacts:
     bit_rate: int | None = None
     #: Reference frames behind the picture (`has_b_frames`); above 0, packets are not in presentation order.
     reordered: bool = False
+    #: Whether an edit list hides some of it.
+    trimmed: bool = False
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """A sound stream. `sample_rate` in hertz, the rest as in `VideoFacts`.
+    """A sound stream. `sample_rate` in hertz, `name` as its makers call it, the rest as in `VideoFacts`.
 
     `layout` is FFmpeg's name of the channels' places, empty where the source does not tell.
     `right` is the index of the stream with the right channel, where each channel is a stream of its own.
@@ -60,6 +64,26 @@ class AudioFacts:
     start: float = 0.0
     duration: float | None = None
     bit_rate: int | None = None
+    trimmed: bool = False
+    language: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """A stream of subtitles that are text, not pictures; `language` and `name` as in `AudioFacts`.
+
+    `default`: shown unless the viewer decides otherwise; `forced`: shown even to who wants none;
+    `hearing_impaired`: it tells of sounds, too.
+    """
+
+    index: int
+    codec: str
+    language: str = ""
+    name: str = ""
+    default: bool = False
+    forced: bool = False
+    hearing_impaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +116,4 @@ class SourceFacts:
     keyframes: tuple[float, ...] | None = None
     entry_points: tuple[EntryPoint, ...] = ()
     start: float = 0.0
+    subtitles: tuple[TextFacts, ...] = ()

@@ -8,15 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from transcoding.media import languages
+from transcoding.media.facts import TextFacts
+
 #: The media type of playlists (RFC 8216, 4).
 CONTENT_TYPE = "application/vnd.apple.mpegurl"
+
+#: Apple's characteristics of subtitles that tell of sounds, too.
+_FOR_HEARING_IMPAIRED = (
+    "public.accessibility.transcribes-spoken-dialog,public.accessibility.describes-music-and-sound"
+)
 
 _SEGMENT = re.compile(r"^#EXTINF:.*\n(?!#)(\S+)$", re.MULTILINE)
 
 
-def segment_name(start: int | str) -> str:
+def segment_name(start: int | str, suffix: str = "m4s") -> str:
     """Return the name of the segment that starts at this tick: it can be told without those before it."""
-    return f"{start}.m4s"
+    return f"{start}.{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +35,21 @@ class Segment:
     end: int
     size: int
     samples: int
+    suffix: str = "m4s"
 
     @property
     def name(self) -> str:
         """Its name beside the playlist."""
-        return segment_name(self.start)
+        return segment_name(self.start, self.suffix)
 
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
     """The segments of one stream; `uri` of its playlist is relative to the master playlist's.
 
-    The init segment and the segments are named relative to that. `timescale` is in ticks a second.
+    The init segment and the segments are named relative to that; WebVTT has no init segment and no codec.
+    `timescale` is in ticks a second. `language` is a BCP 47 tag; it and `name` are empty where the source
+    tells none.
     """
 
     uri: str
@@ -46,6 +57,8 @@ class Rendition:
     codec: str
     timescale: int
     segments: tuple[Segment, ...]
+    language: str = ""
+    name: str = ""
 
     def seconds(self, segment: Segment) -> float:
         """Return a segment's length."""
@@ -63,19 +76,36 @@ class Rendition:
 
     @property
     def peak_bit_rate(self) -> int:
-        """The largest bit rate of any segment, bits per second.
+        """The peak segment bit rate of RFC 8216 (4.3.4.2), bits per second.
 
-        A segment of less than half the target duration counts with its neighbour (RFC 8216, 4.3.4.2 leaves
-        them out: a last segment of one frame says nothing about what a player must be able to load).
+        It is the largest of any run of segments that is between half and one and a half target durations
+        long: a last segment of one frame says nothing about what a player must be able to load.
         """
         target = self.target_duration
-        rates = [s.size * 8 / self.seconds(s) for s in self.segments if self.seconds(s) >= target / 2]
-        return math.ceil(max(rates, default=self.average_bit_rate))
+        peak = 0.0
+        for first in range(len(self.segments)):
+            size, duration = 0, 0.0
+            for segment in self.segments[first:]:
+                size, duration = size + segment.size, duration + self.seconds(segment)
+                if duration > 1.5 * target:
+                    break
+                if duration >= 0.5 * target:
+                    peak = max(peak, size * 8 / duration)
+        return math.ceil(peak) or self.average_bit_rate
 
     @property
     def average_bit_rate(self) -> int:
         """Bits per second over the whole length."""
         return math.ceil(sum(s.size for s in self.segments) * 8 / self.duration) if self.duration else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subtitles:
+    """Subtitles as a rendition; `file` is all of their text in one, relative to the master playlist."""
+
+    facts: TextFacts
+    rendition: Rendition
+    file: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,45 +128,95 @@ def finished_segments(playlist: str) -> list[str]:
     return _SEGMENT.findall(playlist)
 
 
-def media_playlist(rendition: Rendition) -> str:
-    """Render the playlist of one rendition of fMP4 segments that all start with a keyframe."""
+def media_playlist(rendition: Rendition, target: int = 0) -> str:
+    """Render the playlist of one rendition of segments that all start with a keyframe, or of WebVTT.
+
+    `target` is the least target duration, seconds: picture and sound must have the same (RFC 8216, 6.2.4).
+    """
     lines = [
         "#EXTM3U",
         "#EXT-X-VERSION:7",
-        f"#EXT-X-TARGETDURATION:{rendition.target_duration}",
+        f"#EXT-X-TARGETDURATION:{max(target, rendition.target_duration)}",
         "#EXT-X-MEDIA-SEQUENCE:0",
         "#EXT-X-PLAYLIST-TYPE:VOD",
         "#EXT-X-INDEPENDENT-SEGMENTS",
-        f'#EXT-X-MAP:URI="{rendition.init_segment}"',
     ]
+    if rendition.init_segment:
+        lines.append(f'#EXT-X-MAP:URI="{rendition.init_segment}"')
     for segment in rendition.segments:
         lines += [f"#EXTINF:{rendition.seconds(segment):.6f},", segment.name]
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 
 def master_playlist(
-    video: Rendition | None, picture: Picture | None, audio: Rendition | None, channels: int
+    video: Rendition | None,
+    picture: Picture | None,
+    audio: Rendition | None,
+    channels: int,
+    subtitles: Sequence[Subtitles] = (),
 ) -> str:
-    """Render the playlist that a player opens: one variant, its sound a rendition of its own.
+    """Render the playlist that a player opens: one variant, its sound and subtitles renditions of their own.
 
     Sound and picture are in playlists of their own, so that each can be made apart from the other.
     """
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
     attributes = []
     both = [r for r in (video, audio) if r]
-    attributes.append(f"BANDWIDTH={sum(r.peak_bit_rate for r in both)}")
-    attributes.append(f"AVERAGE-BANDWIDTH={sum(r.average_bit_rate for r in both)}")
+    texts = [s.rendition for s in subtitles]
+    peak = sum(r.peak_bit_rate for r in both) + max((r.peak_bit_rate for r in texts), default=0)
+    average = sum(r.average_bit_rate for r in both) + max((r.average_bit_rate for r in texts), default=0)
+    attributes.append(f"BANDWIDTH={peak}")
+    attributes.append(f"AVERAGE-BANDWIDTH={average}")
     attributes.append(f'CODECS="{",".join(r.codec for r in both)}"')
     if picture:
         attributes.append(f"RESOLUTION={picture.width}x{picture.height}")
         attributes.append(f"FRAME-RATE={float(picture.frame_rate):.3f}")
     if video and audio:
+        name = audio.name or languages.name(audio.language) or "Audio"
         lines.append(
-            '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="Audio",DEFAULT=YES,AUTOSELECT=YES,'
-            f'CHANNELS="{channels}",URI="{audio.uri}"'
+            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="{name}",{_language(audio)}'
+            f'DEFAULT=YES,AUTOSELECT=YES,CHANNELS="{channels}",URI="{audio.uri}"'
         )
         attributes.append('AUDIO="audio"')
+    if subtitles:
+        lines += _subtitle_lines(subtitles)
+        attributes.append('SUBTITLES="subtitles"')
     return "\n".join([*lines, "#EXT-X-STREAM-INF:" + ",".join(attributes), both[0].uri, ""])
+
+
+def _subtitle_lines(subtitles: Sequence[Subtitles]) -> list[str]:
+    """Return the EXT-X-MEDIA tags of a group: each has its name, one is the default (RFC 8216, 4.3.4.1.1)."""
+    lines = []
+    names: set[str] = set()
+    kinds = set()
+    default = next((s for s in subtitles if s.facts.default), None)
+    for subtitle in subtitles:
+        facts, rendition = subtitle.facts, subtitle.rendition
+        plain = name = facts.name or languages.name(facts.language) or "Subtitles"
+        number = 2
+        while name in names:
+            name, number = f"{plain} {number}", number + 1
+        names.add(name)
+        # Of what a player could not tell apart, it may choose only the first by itself.
+        kind = (facts.language, facts.forced, facts.hearing_impaired)
+        chosen = subtitle is default or kind not in kinds
+        kinds.add(kind)
+        tag = (
+            f'#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID="subtitles",NAME="{name}",{_language(rendition)}'
+            f"DEFAULT={_yes(subtitle is default)},AUTOSELECT={_yes(chosen)},FORCED={_yes(facts.forced)},"
+        )
+        if facts.hearing_impaired:
+            tag += f'CHARACTERISTICS="{_FOR_HEARING_IMPAIRED}",'
+        lines.append(f'{tag}URI="{rendition.uri}"')
+    return lines
+
+
+def _language(rendition: Rendition) -> str:
+    return f'LANGUAGE="{rendition.language}",' if rendition.language else ""
+
+
+def _yes(true: bool) -> str:
+    return "YES" if true else "NO"
 
 
 def codec_string(init_segment: bytes) -> str:

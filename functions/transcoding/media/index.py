@@ -25,6 +25,8 @@ _REORDERED = 8
 #: Containers of packets with clock times only. What is sought in them may be found somewhat late, so reading
 #: begins so many seconds before a keyframe; and their clocks may jump.
 _CLOCKED, _RUN_UP = frozenset({"mpegts", "mpeg"}), 1.0
+#: A keyframe that is so many seconds from where it was sought tells of a clock that has jumped.
+_STRAY = 12.0
 #: Packets read from one place to find a keyframe.
 _MOST_PACKETS = 3000
 
@@ -66,7 +68,7 @@ def looked_up(container: InputContainer, stream: VideoStream, step: float) -> Po
         container.seek(int(wanted * av.time_base))
         for packet, _ in zip(container.demux(stream), range(_MOST_PACKETS), strict=False):
             if packet.is_keyframe and packet.pts is not None:
-                if clocked and abs(float(packet.pts * base) - wanted) > 2 * step:
+                if clocked and abs(float(packet.pts * base) - wanted) > _STRAY:
                     return []
                 if not points or packet.pts > points[-1][1]:
                     decoded = packet.pts if packet.dts is None else packet.dts

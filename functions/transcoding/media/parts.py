@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from transcoding.media.facts import EntryPoint, SourceFacts, VideoFacts
-from transcoding.media.plan import SEGMENT_SECONDS, Plan, VideoPlan
+from transcoding.media.plan import LONGEST_GAP, SEGMENT_SECONDS, Plan, VideoPlan
 
 #: What encoding and decoding a pixel costs, relative to encoding one with x264. Rough: it only shapes parts.
 _ENCODING = {"h264": 1.0, "vp9": 3.0}
@@ -25,6 +25,8 @@ _SLOW_DECODERS = frozenset({"hevc", "av1", "vp9", "prores"})
 _REFERENCE = 1920 * 1080 * 30 * (1 + _DECODING)
 #: More parts than this of one task would crowd its item in the table; they get longer instead.
 MOST_PARTS = 1000
+#: Each look-up of a keyframe takes several reads of the source.
+_MOST_LOOK_UPS = 128
 #: The most work that is one part because keyframes are rare, in seconds of 1080p.
 _LONGEST = 240.0
 #: A cut moves at most this share of a part's length to be near a keyframe.
@@ -68,17 +70,22 @@ def part_length(source: SourceFacts, plan: Plan, part_seconds: float, threshold:
     return max(SEGMENT_SECONDS, SEGMENT_SECONDS * round(length / SEGMENT_SECONDS))
 
 
-def cut(source: SourceFacts, video: VideoPlan, length: float) -> tuple[Span, ...]:
+def cut(source: SourceFacts, plan: Plan, length: float) -> tuple[Span, ...]:
     """Cut the picture into parts of about `length` seconds; a single one where nothing tells where to."""
-    facts = video.facts
+    if plan.video is None:
+        return ()
+    facts = plan.video.facts
     first = begin(source)
     end = first + _ticks(facts.duration or source.duration or 0.0, facts)
     points = [point.complete_from for point in source.entry_points]
-    if not points:
+    jumps = not plan.tells_lengths and any(
+        (b - a) * facts.time_base > LONGEST_GAP for a, b in pairwise(points)
+    )
+    if not points or jumps:
         return (Span(first, None, first=True),)
     # Where keyframes are rare, each part must decode from far back: then fewer parts are less work.
     gap = max(b - a for a, b in pairwise([first, *points, end]))
-    rare = min(gap / 2, _ticks(_LONGEST / work(video), facts))
+    rare = min(gap / 2, _ticks(_LONGEST / work(plan.video), facts))
     step = max(_ticks(length, facts), rare)
     starts = [first]
     # The last part takes what is left, up to one and a half times the length.
@@ -88,6 +95,11 @@ def cut(source: SourceFacts, video: VideoPlan, length: float) -> tuple[Span, ...
             starts.append(start)
     spans = zip(starts, [*starts[1:], None], strict=True)
     return tuple(Span(a, b, first=a == first) for a, b in spans)
+
+
+def look_up_step(source: SourceFacts, length: float) -> float:
+    """Return how many seconds apart entry points are to be looked up where no index tells them."""
+    return max(length / 2, (source.duration or 0.0) / _MOST_LOOK_UPS)
 
 
 def begin(source: SourceFacts) -> int:
@@ -117,6 +129,13 @@ def segment_seconds(plan: Plan, span: Span) -> float:
     """Return how long a part's segments are to be, in seconds: alike, so that the last is not a scrap."""
     length = span_seconds(plan, span)
     return length / math.ceil(length / plan.segment_seconds) if length else plan.segment_seconds
+
+
+def run_up(source: SourceFacts, span: Span, point: EntryPoint | None) -> float:
+    """Return how many seconds of the source are decoded, from a point on, only to get to a part."""
+    if source.video is None or span.first:
+        return 0.0
+    return float((span.start - (point.complete_from if point else begin(source))) * source.video.time_base)
 
 
 def entry(points: Sequence[EntryPoint], start: int) -> EntryPoint | None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media.colour import is_common, meant
-from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
+from transcoding.media.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
 from transcoding.media.formats import Format, Packaging
 from transcoding.media.quality import SHORT_SIDE, Rung, rung_for
 
@@ -16,6 +16,9 @@ from transcoding.media.quality import SHORT_SIDE, Rung, rung_for
 #: (Apple's HLS authoring specification 7.5 and 1.13).
 SEGMENT_SECONDS = 6
 KEYFRAME_SECONDS = 2
+
+#: A gap in a source's times of more seconds than this is an error, and closed.
+LONGEST_GAP = 3600
 
 #: A segment's length, rounded, must not be over the target duration (RFC 8216, 4.3.3.1).
 _LONGEST_SEGMENT = SEGMENT_SECONDS + 0.499
@@ -42,7 +45,8 @@ class VideoPlan:
 
     `width` and `height` are the result's, in pixels, upright and square; `start` is when its first frame is
     shown, in seconds of the result's timeline, `held` whether that is sooner than in the source. `origin` is
-    where the result's timeline begins, in seconds of the source's.
+    where the result's timeline begins, in seconds of the source's. `frame_rate` is the constant one to make,
+    in frames per second; None: frames stay as they are.
     """
 
     facts: VideoFacts
@@ -54,6 +58,7 @@ class VideoPlan:
     start: float = 0.0
     held: bool = False
     origin: float = 0.0
+    frame_rate: Fraction | None = None
 
     @property
     def copied(self) -> bool:
@@ -79,6 +84,15 @@ class AudioPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TextPlan:
+    """What becomes of one stream of subtitles, in `codec`."""
+
+    facts: TextFacts
+    codec: str
+    copied: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to make of a source; times in seconds.
 
@@ -90,6 +104,9 @@ class Plan:
     video: VideoPlan | None
     audio: AudioPlan | None
     segment_seconds: float = SEGMENT_SECONDS
+    #: Whether each frame has a length of its own in the source, so that a long one is meant.
+    tells_lengths: bool = False
+    subtitles: tuple[TextPlan, ...] = ()
 
     @property
     def copies(self) -> bool:
@@ -99,16 +116,21 @@ class Plan:
     def describe(self) -> dict[str, str]:
         """Return what becomes of each stream, and why, for the log."""
         streams = {"video": self.video, "audio": self.audio}
-        return {
+        described = {
             kind: "none" if stream is None else f"encode: {stream.obstacle}" if stream.obstacle else "copy"
             for kind, stream in streams.items()
         }
+        texts = [f"{text.facts.codec} to {text.codec}" for text in self.subtitles]
+        return described | ({"subtitles": ", ".join(texts)} if texts else {})
 
 
-def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = True) -> Plan:
+def plan(
+    source: SourceFacts, target: Format, quality: int, *, may_copy: bool = True, with_text: bool = True
+) -> Plan:
     """Return what to make of `source` in the format and the quality (1 to 5) asked for.
 
-    Without `may_copy` all is encoded: copying has been tried, and may be why an attempt has failed.
+    Without `may_copy` all is encoded, and without `with_text` subtitles are left out: each has been tried,
+    and may be why an attempt has failed.
     Raises TaskFailedError where the format cannot hold what the source has.
     """
     if source.video is None and target.needs_picture:
@@ -123,7 +145,7 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
     segment_seconds = copyable_segment_seconds(source.keyframes or (), source.duration)
     video = audio = None
     if source.video and target.picture:
-        width, height = output_size(source.video, SHORT_SIDE[quality])
+        width, height = output_size(source.video, _short_side(target, quality))
         obstacle = _picture_obstacle(source, target, quality) if may_copy else _TRIED
         start = source.video.start - origin
         # In segments, a late start would need an edit list that not every player goes by.
@@ -131,33 +153,55 @@ def plan(source: SourceFacts, target: Format, quality: int, *, may_copy: bool = 
         if not obstacle and target.packaging is Packaging.SEGMENTS:
             if start > _OUT_OF_STEP:
                 obstacle = "it starts later than the sound"
+            elif not source.video.constant_frame_rate:
+                # FFmpeg's muxer tells the times of its segments' first frames wrongly.
+                obstacle = "its frames last unequally long"
             elif source.keyframes is None:
                 obstacle = "the container does not tell where its keyframes are"
             elif segment_seconds is None:
                 obstacle = f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s"
         rung = rung_for(min(width, height))
+        zero = origin
         if target.packaging is Packaging.SEGMENTS:
             # The first segment begins with the picture.
-            origin, start = (origin if held else source.video.start), 0.0
-        video = VideoPlan(source.video, target.picture, obstacle, width, height, rung, start, held, origin)
+            zero, start = (origin if held else source.video.start), 0.0
+        rate = (
+            target.frame_rate if target.frame_rate and source.video.frame_rate > target.frame_rate else None
+        )
+        video = VideoPlan(
+            source.video, target.picture, obstacle, width, height, rung, start, held, zero, rate
+        )
     if source.audio and target.sound:
         rung = rung_for(min(video.width, video.height) if video else 1080)
         obstacle = _sound_obstacle(source.audio, target.sound, rung, origin) if may_copy else _TRIED
         audio = _plan_sound(source.audio, target.sound, rung, obstacle)
+    duration = _duration(source, video, audio)
+    if duration and target.seconds and duration > target.seconds:
+        raise TaskFailedError(
+            Failure.TOO_LONG,
+            f"The source lasts {duration:.0f} s; as {target.name} at most {target.seconds:.0f} s are made. "
+            "Send a shorter part of it, or ask for mp4.",
+        )
     if video is None or not video.copied:
         segment_seconds = None
     return Plan(
         format=target,
-        duration=_duration(source, video, audio),
+        duration=duration,
         video=video,
         audio=audio,
         segment_seconds=segment_seconds or SEGMENT_SECONDS,
+        tells_lengths=source.container.startswith("mov"),
+        subtitles=_plan_subtitles(source, target, may_copy=may_copy) if with_text else (),
     )
 
 
 def needs_keyframes(source: SourceFacts, target: Format, quality: int) -> bool:
     """Whether the plan hangs on where the source's keyframes are."""
     return target.packaging is Packaging.SEGMENTS and not _picture_obstacle(source, target, quality)
+
+
+def _short_side(target: Format, quality: int) -> int | None:
+    return min((side for side in (SHORT_SIDE[quality], target.short_side) if side), default=None)
 
 
 def output_size(video: VideoFacts, short_side: int | None) -> tuple[int, int]:
@@ -215,7 +259,7 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
     video = source.video
     if video is None:
         return "there is none"
-    width, height = output_size(video, SHORT_SIDE[quality])
+    width, height = output_size(video, _short_side(target, quality))
     rung = rung_for(min(width, height))
     bit_rate = _picture_bit_rate(source, video)
     colour = meant(video)
@@ -229,6 +273,7 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
         (video.level > _HIGHEST_COPYABLE_LEVEL, f"its level is {video.level / 10}"),
         (video.interlaced, "it is interlaced"),
         (video.rotation != 0 or video.mirrored, "it is not stored upright"),
+        (video.trimmed, "an edit list hides some of it"),
         (video.pixel_aspect != 1, "its pixels are not square"),
         ((video.width, video.height) != (width, height), f"it is {video.width}x{video.height}"),
         (bit_rate is None, "its bit rate is not known"),
@@ -255,6 +300,7 @@ def _sound_obstacle(audio: AudioFacts, codec: str, rung: Rung, origin: float) ->
         (audio.sample_rate not in _COPYABLE_SAMPLE_RATES, f"its sample rate is {audio.sample_rate} Hz"),
         (audio.bit_rate is None, "its bit rate is not known"),
         ((audio.bit_rate or 0) > highest, f"its bit rate is over {highest:,.0f} b/s"),
+        (audio.trimmed, "an edit list hides some of it"),
         (audio.start - origin > _IN_STEP, "it starts later than the picture"),
     )
     return next((reason for holds, reason in obstacles if holds), "")
@@ -269,6 +315,16 @@ def _plan_sound(audio: AudioFacts, codec: str, rung: Rung, obstacle: str) -> Aud
         channels=1 if audio.channels == 1 and audio.right is None else 2,
         sample_rate=44_100 if cd_family else 48_000,
         bit_rate=_sound_bit_rate(audio, rung),
+    )
+
+
+def _plan_subtitles(source: SourceFacts, target: Format, *, may_copy: bool) -> tuple[TextPlan, ...]:
+    if not target.text:
+        return ()
+    copied = {text.index: may_copy and text.codec in target.text for text in source.subtitles}
+    return tuple(
+        TextPlan(text, text.codec if copied[text.index] else target.text[0], copied[text.index])
+        for text in source.subtitles
     )
 
 

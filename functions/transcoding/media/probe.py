@@ -13,11 +13,15 @@ from fractions import Fraction
 from typing import Any
 
 from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media.facts import AudioFacts, EntryPoint, SourceFacts, VideoFacts
-from transcoding.media.tools import Tools, diagnose, input_options
+from transcoding.media import languages
+from transcoding.media.facts import AudioFacts, EntryPoint, SourceFacts, TextFacts, VideoFacts
+from transcoding.media.tools import Tools, diagnose, hold_memory, input_options
 
 #: Longer than any container needs to tell about itself over a network, seconds.
 PROBE_TIMEOUT = 90.0
+
+#: Seconds. Above the 26.5 hours that a transport stream's clock counts before it starts over.
+LONGEST = 48 * 3600.0
 
 #: FFmpeg decodes larger pictures only with a limit raised, and no encoder here takes them.
 MAX_SIDE = 16_384
@@ -32,6 +36,20 @@ _PROXY = 4
 _IMAGE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpegxl"})
 #: Whose packets, if there are any, tell the number of channels.
 _SELF_DESCRIBING = frozenset({"aac", "aac_latm", "ac3", "eac3", "mp2", "mp3", "dts", "truehd"})
+
+#: More frames than these are hidden on purpose. Of AAC, encoders need two to four to get going.
+_HIDDEN_FRAMES, _PRIMING_FRAMES = 1.5, 5
+#: Samples in a frame of AAC.
+_AAC_FRAME = 1024
+#: Subtitles that are text. Those that are pictures, and teletext, cannot become text here.
+_TEXT_CODECS = frozenset(
+    {
+        *("ass", "jacosub", "microdvd", "mov_text", "mpl2", "pjs", "realtext", "sami", "srt", "ssa", "stl"),
+        *("subrip", "subviewer", "subviewer1", "text", "vplayer", "webvtt"),
+    }
+)
+#: How many subtitle streams are taken, and how long a stream's name may be, characters.
+_MAX_SUBTITLES, _MAX_NAME = 32, 80
 
 
 def probe(tools: Tools, url: str, size: int) -> SourceFacts:
@@ -51,7 +69,12 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
     ]
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=PROBE_TIMEOUT, check=False, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            timeout=PROBE_TIMEOUT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=hold_memory,
         )
     except subprocess.TimeoutExpired:
         raise TaskFailedError(
@@ -60,6 +83,10 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
         ) from None
     if done.returncode < 0:
         raise OSError(f"ffprobe was ended by signal {-done.returncode}")
+    if done.returncode > 0 and b"Cannot allocate memory" in done.stderr:
+        raise TaskFailedError(
+            Failure.DAMAGED, "The source is damaged: its header asks for more memory than there is."
+        )
     if done.returncode > 0:
         raise diagnose(done.stderr.decode(errors="replace"), opening=True)
     return parse(json.loads(done.stdout), size)
@@ -79,19 +106,28 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
         raise TaskFailedError(
             Failure.NO_STREAMS, "The source holds neither a video nor an audio stream that could be played."
         )
+    texts = [s for s in streams if s.get("codec_type") == "subtitle" and s.get("codec_name") in _TEXT_CODECS]
     container = report.get("format", {})
+    seconds = _seconds(container.get("duration"))
+    if seconds and seconds > LONGEST:
+        raise TaskFailedError(
+            Failure.TOO_LONG,
+            f"The source says that it lasts {seconds / 3600:,.0f} hours; at most {LONGEST / 3600:.0f} are "
+            "supported. If it is shorter, its index is damaged: export it again.",
+        )
     video = _video(_main_picture(pictures)) if pictures else None
     audio = _audio(max(sounds, key=_sound_rank)) if sounds else None
     if audio and _is_master(sounds, str(container.get("format_name", ""))):
         audio = replace(_audio(sounds[0]), right=int(sounds[1]["index"]))
     return SourceFacts(
         container=str(container.get("format_name", "")),
-        duration=_seconds(container.get("duration")),
+        duration=seconds,
         size=size,
         bit_rate=_whole(container.get("bit_rate")),
         video=video,
         audio=audio,
         start=_seconds(container.get("start_time"), at_least=None) or 0.0,
+        subtitles=tuple(map(_text, texts[:_MAX_SUBTITLES])),
     )
 
 
@@ -112,6 +148,7 @@ def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> 
             check=False,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            preexec_fn=hold_memory,
         )
     except subprocess.TimeoutExpired:
         return source
@@ -229,22 +266,60 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
         reordered=int(stream.get("has_b_frames") or 0) > 0,
+        trimmed=_hidden(stream, average or Fraction(25)) > _HIDDEN_FRAMES,
+        language=_language(stream),
     )
 
 
 def _audio(stream: Mapping[str, Any]) -> AudioFacts:
     _check_decodable(stream)
+    sample_rate = int(stream.get("sample_rate") or 0)
     return AudioFacts(
         index=int(stream["index"]),
         codec=str(stream["codec_name"]),
         profile=str(stream.get("profile", "")),
         channels=int(stream.get("channels") or 0),
-        sample_rate=int(stream.get("sample_rate") or 0),
+        sample_rate=sample_rate,
         layout=_told(stream.get("channel_layout")),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
+        trimmed=_hidden(stream, Fraction(sample_rate, _AAC_FRAME)) > _PRIMING_FRAMES,
+        language=_language(stream),
+        name=_name(stream),
     )
+
+
+def _hidden(stream: Mapping[str, Any], rate: Fraction) -> float:
+    """Return how many frames there are more than its duration shows; `rate` in frames per second."""
+    frames, seconds = _whole(stream.get("nb_frames")), _stream_duration(stream)
+    return frames - seconds * float(rate) if frames and seconds else 0.0
+
+
+def _text(stream: Mapping[str, Any]) -> TextFacts:
+    disposition = stream.get("disposition", {})
+    return TextFacts(
+        index=int(stream["index"]),
+        codec=str(stream["codec_name"]),
+        language=_language(stream),
+        name=_name(stream),
+        default=bool(disposition.get("default")),
+        forced=bool(disposition.get("forced")),
+        hearing_impaired=bool(disposition.get("hearing_impaired") or disposition.get("captions")),
+    )
+
+
+def _language(stream: Mapping[str, Any]) -> str:
+    # A transport stream may tell several: "eng,fra".
+    return languages.tag(str(stream.get("tags", {}).get("language", "")).partition(",")[0])
+
+
+def _name(stream: Mapping[str, Any]) -> str:
+    tags = stream.get("tags", {})
+    name = str(tags.get("title") or tags.get("name") or "")
+    # A playlist has names between double quotes, on one line.
+    printable = "".join(c if c.isprintable() else " " for c in name.replace('"', "'"))
+    return " ".join(printable.split())[:_MAX_NAME]
 
 
 def _check_decodable(stream: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -42,7 +43,7 @@ DEMUXERS = (
     "w64",
     "wav",
     "wtv",
-    "y4m",
+    "yuv4mpegpipe",
 )
 _PROTOCOLS = {"http": "http,tcp", "https": "https,tls,tcp"}
 
@@ -51,6 +52,15 @@ CA_FILE = resources.files("botocore") / "cacert.pem"
 
 #: How long a read may wait for the network, seconds.
 NETWORK_TIMEOUT = 30
+
+
+#: What reading a header may take of memory, bytes: a hostile one asks for all there is.
+_PROBE_MEMORY = 4 << 30
+
+
+def hold_memory() -> None:
+    """Hold the process that calls it, and runs a prober next, to what reading a header takes."""
+    resource.setrlimit(resource.RLIMIT_AS, (_PROBE_MEMORY, _PROBE_MEMORY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,11 @@ _SYMPTOMS = (
         r"doesn't support hardware accelerated",
         Failure.CODEC_UNSUPPORTED,
         "The source is in a codec that is not supported.",
+    ),
+    (
+        r"exceeds max_streams",
+        Failure.DAMAGED,
+        "The source announces more streams than a real one has. Export it again with fewer.",
     ),
     (
         r"Picture size \d+x\d+ is invalid",

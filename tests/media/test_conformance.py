@@ -1,0 +1,238 @@
+"""HLS and DASH results against RFC 8216, Apple's authoring rules and ISO/IEC 23009-1, by their bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import av
+import m3u8
+import pytest
+
+from tests.media.conftest import Result, ffmpeg, ffprobe
+from tests.media.test_subtitles import MPD, film
+from tests.media.test_transcode import H264, boxes, source
+
+LATE = {"late picture": "-vf trim=start=0.52 -c:a copy", "late sound": "-c:v copy -af atrim=start=0.52"}
+#: A result of each kind: how its source is made, and the quality asked for.
+KINDS = {
+    "encoded": lambda clips: (source(clips, "full.mp4", size="640x480", rate="30000/1001", seconds=14), 1),
+    "copied": lambda clips: (
+        source(
+            clips, "fits.mp4", seconds=14, options=f"{H264} -b:v 600k -g 64 -bf 2 -c:a aac -ac 2 -b:a 80k"
+        ),
+        5,
+    ),
+    "sound": lambda clips: (clips("sound.flac", "-f lavfi -i sine=r=44100:d=14 -c:a flac {0}"), 5),
+    "picture": lambda clips: (source(clips, "silent.mp4", seconds=7, sound=False), 1),
+    "subtitles": lambda clips: (film(clips), 1),
+    "late picture": lambda clips: (late(clips, "late picture"), 1),
+    "late sound": lambda clips: (late(clips, "late sound"), 1),
+}
+
+
+def late(clips, kind: str) -> Path:
+    whole = source(clips, "whole.mov", options=f"{H264} -g 250 -bf 3 -c:a pcm_s16le")
+    cut = whole.with_name(f"{kind}.mkv")
+    ffmpeg(
+        f"-i {{0}} {LATE[kind]} {'-c:v libx264 -preset ultrafast' if 'picture' in kind else ''} {{1}}",
+        whole,
+        cut,
+    )
+    return cut
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Result]:
+    return {}
+
+
+@pytest.fixture(params=KINDS)
+def result(request, clips, transcode, made) -> Result:
+    """A `mpd` result, which is an HLS result too."""
+    if request.param not in made:
+        clip, quality = KINDS[request.param](clips)
+        made[request.param] = transcode(clip, "mpd", quality)
+    return made[request.param]
+
+
+def renditions(result: Result) -> dict[str, m3u8.M3U8]:
+    """The media playlists of picture and sound."""
+    paths = {name: result.folder / name / "index.m3u8" for name in ("video", "audio")}
+    return {name: m3u8.load(str(path)) for name, path in paths.items() if path.exists()}
+
+
+def sizes(result: Result, name: str, playlist: m3u8.M3U8) -> list[int]:
+    return [8 * (result.folder / name / s.uri).stat().st_size for s in playlist.segments]
+
+
+def peak(lengths: list[float], bits: list[int], target: float) -> float:
+    """The peak segment bit rate as RFC 8216, 4.1, has it: over every run of 0.5 to 1.5 target durations."""
+    rates = [
+        sum(bits[a:b]) / sum(lengths[a:b])
+        for a in range(len(bits))
+        for b in range(a + 1, len(bits) + 1)
+        if 0.5 * target <= sum(lengths[a:b]) <= 1.5 * target
+    ]
+    return max(rates, default=sum(bits) / sum(lengths))
+
+
+def children(data: bytes) -> Iterator[tuple[str, bytes]]:
+    at = 0
+    while at < len(data):
+        size, name = struct.unpack(">I4s", data[at : at + 8])
+        yield name.decode(), data[at + 8 : at + size]
+        at += size
+
+
+def box(data: bytes, path: str) -> bytes:
+    for name in path.split("/"):
+        data = next(inner for found, inner in children(data) if found == name)
+    return data
+
+
+def span(segment: bytes) -> tuple[int, int]:
+    """When a segment begins, and ends in decoding order, in ticks of its track."""
+    begin = end = None
+    for name, moof in children(segment):
+        if name != "moof":
+            continue
+        tfdt, tfhd = box(moof, "traf/tfdt"), box(moof, "traf/tfhd")
+        start = int.from_bytes(tfdt[4:], "big")
+        assert end in {None, start}, "fragments of a segment do not join"
+        begin = start if begin is None else begin
+        end = start + sum(durations(moof, tfhd))
+    assert begin is not None
+    assert end is not None
+    return begin, end
+
+
+def durations(moof: bytes, tfhd: bytes) -> Iterator[int]:
+    """The samples' durations (ISO/IEC 14496-12, 8.8.7 and 8.8.8)."""
+    flags, at = int.from_bytes(tfhd[1:4], "big"), 8
+    at += 8 * bool(flags & 1) + 4 * bool(flags & 2)
+    default = int.from_bytes(tfhd[at : at + 4], "big") if flags & 8 else 0
+    for name, trun in children(box(moof, "traf")):
+        if name != "trun":
+            continue
+        flags, count = int.from_bytes(trun[1:4], "big"), int.from_bytes(trun[4:8], "big")
+        at = 8 + 4 * bool(flags & 1) + 4 * bool(flags & 4)
+        fields = [bit for bit in (0x100, 0x200, 0x400, 0x800) if flags & bit]
+        for _ in range(count):
+            yield int.from_bytes(trun[at : at + 4], "big") if flags & 0x100 else default
+            at += 4 * len(fields)
+
+
+def test_master_playlist(result):
+    master = m3u8.load(str(result.folder / "master.m3u8"))
+    (variant,) = master.playlists
+    info = variant.stream_info
+    measured, average = 0.0, 0.0
+    for name, playlist in renditions(result).items():
+        lengths, bits = [s.duration for s in playlist.segments], sizes(result, name, playlist)
+        measured += peak(lengths, bits, playlist.target_duration)
+        average += sum(bits) / sum(lengths)
+    assert measured <= info.bandwidth <= 1.1 * measured
+    assert info.average_bandwidth == pytest.approx(average, rel=0.1)
+    assert info.average_bandwidth <= info.bandwidth
+    streams = [ffprobe(result.folder / name / "index.m3u8")["streams"][0] for name in renditions(result)]
+    assert info.codecs.split(",") == [s["mime_codec_string"] for s in streams]
+    for stream in streams:
+        if stream["codec_type"] == "video":
+            assert info.resolution == (stream["width"], stream["height"])
+            frames, seconds = stream["r_frame_rate"].split("/")
+            assert info.frame_rate == pytest.approx(int(frames) / int(seconds), abs=0.02)
+    for kind, group in (("AUDIO", info.audio), ("SUBTITLES", info.subtitles)):
+        members = [m for m in master.media if m.type == kind]
+        assert {m.group_id for m in members} == ({group} if group else set())
+        assert len({m.name for m in members}) == len(members)
+        assert sum(m.default == "YES" for m in members) <= 1
+        assert all(m.autoselect == "YES" for m in members if m.default == "YES")
+        assert all((result.folder / m.uri).exists() for m in members)
+
+
+def test_media_playlists(result):
+    for path in result.folder.rglob("index.m3u8"):
+        playlist = m3u8.load(str(path))
+        assert (playlist.version, playlist.media_sequence, playlist.playlist_type) == (7, 0, "vod")
+        assert playlist.is_endlist
+        assert playlist.is_independent_segments
+        assert not any(s.discontinuity for s in playlist.segments)
+        assert all(int(s.duration + 0.5) <= playlist.target_duration for s in playlist.segments)
+        assert {s.uri for s in playlist.segments} == {
+            p.name for p in path.parent.iterdir() if p.suffix in {".m4s", ".vtt"}
+        }
+    assert len({playlist.target_duration for playlist in renditions(result).values()}) == 1
+
+
+def test_segments_join_and_last_as_long_as_told(result):
+    for name, playlist in renditions(result).items():
+        segments = [(result.folder / name / s.uri) for s in playlist.segments]
+        assert boxes(result.folder / name / "init.mp4") == ["ftyp", "moov"]
+        assert all(re.fullmatch("styp(sidx)?(moofmdat)+", "".join(boxes(s))) for s in segments)
+        spans = [span(s.read_bytes()) for s in segments]
+        assert spans[0][0] == 0
+        assert all(a[1] == b[0] for a, b in pairwise(spans))
+        frame = 1 / 24 if name == "video" else 1024 / 44_100
+        packets = ffprobe(result.folder / name / "index.m3u8", "-show_packets")["packets"]
+        end = max(float(p["pts_time"]) + float(p["duration_time"]) for p in packets)
+        # Sound has the encoder's delay before its beginning.
+        slack = frame if name == "video" else 2 * frame
+        assert sum(s.duration for s in playlist.segments) == pytest.approx(end, abs=slack)
+        starts = [sum(s.duration for s in playlist.segments[:n]) for n in range(1, len(segments))]
+        keys = [float(p["pts_time"]) for p in packets if "K" in p["flags"]]
+        assert all(min(abs(key - start) for key in keys) < frame / 2 for start in starts)
+
+
+def test_each_segment_decodes_alone(result):
+    for name, playlist in renditions(result).items():
+        init = (result.folder / name / "init.mp4").read_bytes()
+        for segment in playlist.segments:
+            alone = io.BytesIO(init + (result.folder / name / segment.uri).read_bytes())
+            with av.open(alone) as container:
+                (stream,) = container.streams
+                packets = [p for p in container.demux(stream) if p.size]
+                assert packets[0].is_keyframe
+                frames = [f for p in packets for f in p.decode()] + list(stream.decode(None))
+                if name == "video":
+                    assert len(frames) == len(packets)
+                    assert not any(f.is_corrupt for f in frames)
+    Result(result.folder / "master.m3u8", {}).decode()
+
+
+def test_manifest(result):
+    manifest = ElementTree.parse(result.entry).getroot()
+    (period,) = manifest.findall(f"{MPD}Period")
+    told = float(manifest.get("mediaPresentationDuration")[2:-1])
+    playlists = renditions(result)
+    assert told == pytest.approx(
+        max(sum(s.duration for s in p.segments) for p in playlists.values()), abs=0.01
+    )
+    seen = []
+    for adaptation_set in period:
+        (representation,) = adaptation_set.iter(f"{MPD}Representation")
+        seen.append(representation.get("id"))
+        assert int(representation.get("bandwidth")) > 0
+        if adaptation_set.get("contentType") == "text":
+            text = result.folder / representation.findtext(f"{MPD}BaseURL")
+            assert text.read_text().startswith("WEBVTT\n\n")
+            continue
+        name = adaptation_set.get("contentType")
+        stream = ffprobe(result.folder / name / "index.m3u8")["streams"][0]
+        assert representation.get("codecs") == stream["mime_codec_string"]
+        template = representation.find(f"{MPD}SegmentTemplate")
+        assert (result.folder / template.get("initialization")).exists()
+        entries = list(template.iter(f"{MPD}S"))
+        assert [e.get("t") for e in entries] == ["0"] + [None] * (len(entries) - 1)
+        ticks = [int(e.get("d")) for e in entries for _ in range(int(e.get("r", "0")) + 1)]
+        lengths = [t / int(template.get("timescale")) for t in ticks]
+        assert lengths == pytest.approx([s.duration for s in playlists[name].segments], abs=1e-5)
+        for start in accumulate(ticks[:-1], initial=0):
+            assert (result.folder / template.get("media").replace("$Time$", str(start))).exists()
+    assert len(set(seen)) == len(seen)
+    assert [s for s in seen if not s.startswith("subtitles")] == list(playlists)

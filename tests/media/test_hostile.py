@@ -1,0 +1,114 @@
+"""What is damaged or made to harm ends soon, with words for it."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from tests.media.conftest import ffmpeg
+from transcoding.domain.errors import Failure, TaskFailedError
+
+H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+BOTH = "-f lavfi -i testsrc2=s=320x180:r=25:d=4 -f lavfi -i sine=d=4"
+
+
+@pytest.mark.parametrize("name", ["flipped.ts", "flipped.mkv", "flipped.avi", "flipped.mp4"])
+@pytest.mark.parametrize("format", ["mp4", "m3u8"])
+def test_damage_that_ffmpeg_gets_past(clips, transcode, tmp_path, name, format):
+    codec = "-c:v mpeg4 -c:a libmp3lame" if name.endswith("avi") else f"{H264} -g 12 -c:a aac"
+    data = bytearray(clips(name, f"{BOTH} {codec} {{0}}").read_bytes())
+    for at in range(len(data) // 3, len(data) // 3 * 2, len(data) // 10):
+        data[at : at + 8] = bytes(255 - b for b in data[at : at + 8])
+    clip = tmp_path / name
+    clip.write_bytes(data)
+    # A first attempt may copy the damage, as it was sent. Encoded, nothing of it is left.
+    result = transcode(clip, format, 5, attempt=2)
+    assert int(result.streams()["video"]["nb_read_frames"]) >= 85
+    result.decode()
+
+
+def wav(rate, channels):
+    block = channels * 2
+    head = struct.pack("<HHIIHH", 1, channels, rate, rate * block & 0xFFFFFFFF, block & 0xFFFF, 16)
+    body = bytes(20_000)
+    return b"RIFF" + struct.pack("<I", 36 + len(body)) + b"WAVEfmt " + struct.pack("<I", 16) + head + (
+        b"data" + struct.pack("<I", len(body)) + body
+    )  # fmt: skip
+
+
+def flac(samples):
+    info = struct.pack(">HH6xQ16x", 4096, 4096, 44_100 << 44 | 1 << 41 | 15 << 36 | samples)
+    return b"fLaC" + struct.pack(">I", 0x80 << 24 | len(info)) + info + bytes(1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code"),
+    [
+        ("huge.y4m", b"YUV4MPEG2 W16000 H16000 F25:1\nFRAME\n" + bytes(100), Failure.DIMENSIONS_UNSUPPORTED),
+        ("wide.y4m", b"YUV4MPEG2 W60000 H2 F25:1\nFRAME\n" + bytes(100), Failure.DIMENSIONS_UNSUPPORTED),
+        ("short.y4m", b"YUV4MPEG2 W7680 H4320 F25:1\nFRAME\n" + bytes(100), None),
+        ("endless.flac", flac(2**36 - 1), Failure.TOO_LONG),
+        ("channels.wav", wav(48_000, 65_535), None),
+        ("no-channels.wav", wav(48_000, 0), None),
+        ("no-rate.wav", wav(0, 2), None),
+        ("negative.wav", wav(0xFFFFFFFF, 2), None),
+        ("head.mkv", bytes.fromhex("1a45dfa3a34286810142f7810142f2810442f381084282886d6174726f736b61"), None),
+        ("stco.mp4", struct.pack(">I4s4s4sI4s4s", 24, b"ftyp", b"isom", b"isom", 0, b"isom", b"mp41"), None),
+    ],
+)
+@pytest.mark.parametrize("format", ["mp4", "m3u8"])
+def test_what_lies_ends_as_a_failure(transcode, tmp_path, name, data, code, format):
+    clip = tmp_path / name
+    clip.write_bytes(data)
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, format, 5)
+    assert failure.value.code is code or code is None
+    assert 2001 <= failure.value.code <= 2009
+
+
+def test_a_thousand_hours_are_refused(clips, transcode):
+    clip = clips(
+        "long.mkv", "-f lavfi -i color=s=64x64:r=1/1000:d=3600000 -c:v libx264 -preset ultrafast {0}"
+    )
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, "mp4", 5)
+    assert failure.value.code is Failure.TOO_LONG
+
+
+def test_more_streams_than_there_can_be_are_refused(clips, transcode):
+    clip = clips("one.mp4", f"-f lavfi -i testsrc2=s=64x64:d=0.2 {H264} {{0}}")
+    data = clip.read_bytes()
+    moov, trak = data.index(b"moov") - 4, data.index(b"trak") - 4
+    (size,) = struct.unpack(">I", data[trak : trak + 4])
+    more = data[trak : trak + size] * 1001
+    (whole,) = struct.unpack(">I", data[moov : moov + 4])
+    grown = data[:moov] + struct.pack(">I", whole + len(more)) + data[moov + 4 : trak] + more + data[trak:]
+    clip.with_name("many.mp4").write_bytes(grown)
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip.with_name("many.mp4"), "mp4", 5)
+    assert failure.value.code is Failure.DAMAGED
+
+
+def test_a_picture_that_grows_in_mid_stream_stays_as_it_was(clips, transcode, tmp_path):
+    small = clips("small.ts", f"-f lavfi -i testsrc2=s=320x180:d=1 {H264} {{0}}")
+    large = clips("large.ts", f"-f lavfi -i color=s=16000x8000:d=0.08 {H264} -threads 1 {{0}}")
+    clip = tmp_path / "grows.ts"
+    clip.write_bytes(small.read_bytes() + large.read_bytes())
+    result = transcode(clip, "mp4", 5, attempt=2)
+    assert int(result.streams()["video"]["nb_read_frames"]) >= 25
+    result.decode()
+
+
+def test_the_encrypted_without_a_key_are_told(clips, transcode):
+    plain = clips("plain.mkv", f"{BOTH} {H264} -c:a aac {{0}}")
+    locked = plain.with_name("locked.mp4")
+    key = "76a6c65c5ea762046bd749a2e632ccbb"
+    ffmpeg(
+        f"-i {{0}} -c copy -encryption_scheme cenc-aes-ctr -encryption_key {key} -encryption_kid {key} "
+        "-movflags frag_keyframe+empty_moov {1}",
+        plain, locked,
+    )  # fmt: skip
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(locked, "mp4", 5)
+    assert failure.value.code is Failure.ENCRYPTED
