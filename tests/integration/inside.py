@@ -94,10 +94,9 @@ def put(stack: Stack, body: str) -> None:
     client("sqs", stack["aws_endpoint_url"]).send_message(QueueUrl=stack["queue_url"], MessageBody=body)
 
 
-def queued(stack: Stack, *, delayed: bool = False) -> int:
-    """Count the messages that wait for a worker; with `delayed`, also those it has or that come again."""
-    names = ["ApproximateNumberOfMessages"]
-    names += ["ApproximateNumberOfMessagesNotVisible"] if delayed else []
-    sqs = client("sqs", stack["aws_endpoint_url"])
-    answer = sqs.get_queue_attributes(QueueUrl=stack["queue_url"], AttributeNames=names)
-    return sum(map(int, answer["Attributes"].values()))
+def queued(stack: Stack) -> int:
+    """Count the messages that wait for a worker."""
+    answer = client("sqs", stack["aws_endpoint_url"]).get_queue_attributes(
+        QueueUrl=stack["queue_url"], AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
