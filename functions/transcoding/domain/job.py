@@ -164,12 +164,13 @@ class Job:
     def _finish(self, task: Task, report: Report) -> Outcome:
         def make() -> str:
             parts = self._parts.all(task)
-            key = self._transcoder.finish(task, self._transcoder.recall(task), parts, report)
-            self._outputs.remove_all_but(task.id, task.attempt)
-            return key
+            return self._transcoder.finish(task, self._transcoder.recall(task), parts, report)
 
         outcome = self._end(task, make)
-        with suppress(UnavailableError):  # DynamoDB removes them in days
+        # Until its end is written, another worker may have to finish the task.
+        with suppress(UnavailableError):  # S3 and DynamoDB remove them in days
+            if outcome is Outcome.SUCCEEDED:
+                self._outputs.remove_all_but(task.id, task.attempt)
             self._parts.remove(task)
         return outcome
 
