@@ -29,7 +29,7 @@ SOURCES = {
     "-pix_fmt yuv420p -g 50 -c:a aac -output_ts_offset 100",
     "interlaced.ts": "testsrc2=s=320x288:r=50:d=20 -vf interlace,setfield=tff -c:v mpeg2video -q:v 2 "
     "-flags +ildct+ilme -g 25",
-    "late.mkv": "testsrc2=s=320x180:r=25:d=20,setpts=PTS+1.5/TB -f lavfi -i sine=d=21 "
+    "late.mkv": "testsrc2=s=320x180:r=25:d=20 -f lavfi -i sine=d=21 -vf setpts=PTS+1.5/TB "
     f"{X264} -g 50 -c:a flac",
 }
 
@@ -76,8 +76,11 @@ def test_frames_and_times_are_those_of_one_pass(lossless, clips, transcode, name
 #: Sources of 10 s; `sine` is heard a little longer.
 SMALL = {
     "constant.mp4": f"testsrc2=s=160x90:r=25:d=10 -f lavfi -i sine=d=10.01 {X264} -g 50 -c:a aac -ac 2",
-    "late.mkv": "testsrc2=s=160x90:r=24:d=10,setpts=PTS+1.45/TB -f lavfi -i sine=d=11 "
+    "late.mkv": "testsrc2=s=160x90:r=24:d=10 -f lavfi -i sine=d=11 -vf setpts=PTS+1.45/TB "
     f"{X264} -g 48 -c:a flac",
+    # The stream that begins it is left out.
+    "other-first.mkv": "testsrc2=s=160x90:r=25:d=10 -f lavfi -i aevalsrc=0:d=11 -itsoffset 1.5 "
+    f"-f lavfi -i sine=d=9 -map 0 -map 2 -map 1 -vf setpts=PTS+1/TB {X264} -g 50 -c:a flac",
     "variable.mkv": "testsrc2=s=160x90:r=60:d=10 -vf select='gt(random(1)\\,0.6)' -fps_mode vfr "
     f"{X264} -g 60",
     "open-gop.mp4": "testsrc2=s=160x90:r=30000/1001:d=10 -c:v libx264 -preset fast -pix_fmt yuv420p "
@@ -130,8 +133,8 @@ SMALL_X264 = "-c:v libx264 -preset fast -b:v 100k -pix_fmt yuv420p"
 COPIED = {
     "rare.mp4": f"testsrc2=s=160x90:r=25:d=10 -f lavfi -i sine=r=48000:d=10 {SMALL_X264} "
     "-bf 4 -x264-params b-pyramid=normal -g 9999 -c:a aac -b:a 80k -ac 2",
-    "late.mkv": "testsrc2=s=160x90:r=25:d=10,setpts=PTS+1.45/TB -f lavfi -i sine=r=48000:d=11 "
-    f"{SMALL_X264} -c:a flac",
+    "late.mkv": "testsrc2=s=160x90:r=25:d=10 -f lavfi -i sine=r=48000:d=11 "
+    f"-vf setpts=PTS+1.45/TB {SMALL_X264} -c:a flac",
     "open-gop.mp4": f"testsrc2=s=160x90:r=30000/1001:d=10 {SMALL_X264} "
     "-x264-params open-gop=1:keyint=50:min-keyint=50:scenecut=0:bframes=8:b-adapt=0",
 }

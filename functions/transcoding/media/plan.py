@@ -141,7 +141,8 @@ def plan(
         raise TaskFailedError(
             Failure.FORMAT_NEEDS_SOUND, f"The source has no sound, and {target.name} needs some."
         )
-    origin = min(stream.start for stream in (source.video, source.audio) if stream)
+    # What FFmpeg takes for the beginning, also where the stream that begins it is left out.
+    origin = source.start
     segment_seconds = copyable_segment_seconds(source.keyframes or (), source.duration)
     video = audio = None
     if source.video and target.picture:
