@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from transcoding.media.plan import (
     plan,
     segment_starts,
 )
-from transcoding.media.quality import SHORT_SIDE, rung_for
+from transcoding.media.quality import LADDER, SHORT_SIDE, rung_for
 
 VIDEO = VideoFacts(
     index=0,
@@ -250,3 +251,18 @@ def test_segments_of_a_copied_picture_begin_at_keyframes_and_none_is_too_long(ke
 @given(st.integers(1, 10_000))
 def test_every_size_has_settings_and_larger_ones_are_never_capped_lower(short_side):
     assert rung_for(short_side).max_bit_rate <= rung_for(short_side + 1).max_bit_rate
+
+
+def test_the_readme_tells_the_qualities():
+    rows = {
+        f"| CRF {rung.crf} | {rung.max_bit_rate / 1e6:g} Mb/s | {rung.level} | "
+        f"{rung.audio_bit_rate // 1000} kb/s |"
+        for rung in LADDER
+    }
+    told = (Path(__file__).parents[2] / "README.md").read_text()
+    assert {row for row in rows if row in told} == rows
+
+
+@pytest.mark.parametrize("rung", LADDER)
+def test_what_the_decoders_buffer_lets_through_in_two_seconds_is_within_the_cap(rung):
+    assert 2 * rung.buffer_rate + rung.buffer <= 2 * rung.max_bit_rate
