@@ -47,7 +47,7 @@ def sources(draw):
 @given(sources(), st.floats(6, 600))
 def test_parts_are_all_of_the_source_and_overlap_nowhere(facts, length):
     work = plan_of(facts)
-    spans = cut(facts, work.video, length)
+    spans = cut(facts, work, length)
     assert spans[0].start == round(facts.video.start / BASE)
     assert spans[-1].end is None
     assert all(a.end == b.start and a.start < b.start for a, b in pairwise(spans))
@@ -57,7 +57,7 @@ def test_parts_are_all_of_the_source_and_overlap_nowhere(facts, length):
 
 @given(sources(), st.floats(6, 600))
 def test_every_part_can_be_decoded_from_a_keyframe_at_or_before_its_start(facts, length):
-    for span in cut(facts, plan_of(facts).video, length):
+    for span in cut(facts, plan_of(facts), length):
         point = entry(facts.entry_points, span.start)
         assert point is None or point.complete_from <= span.start
 
@@ -65,7 +65,7 @@ def test_every_part_can_be_decoded_from_a_keyframe_at_or_before_its_start(facts,
 @given(sources(), st.floats(6, 600))
 def test_segments_of_a_part_are_alike_and_not_too_long(facts, length):
     work = plan_of(facts)
-    for span in cut(facts, work.video, length):
+    for span in cut(facts, work, length):
         whole, each = span_seconds(work, span), segment_seconds(work, span)
         assert each <= work.segment_seconds
         assert whole == 0 or each * 2 > min(whole, work.segment_seconds)
@@ -73,7 +73,7 @@ def test_segments_of_a_part_are_alike_and_not_too_long(facts, length):
 
 def test_cuts_are_at_keyframes_where_they_are_near():
     facts = source(600.0, keyframes=every(600, 7))
-    starts = [span.start for span in cut(facts, plan_of(facts).video, 30)]
+    starts = [span.start for span in cut(facts, plan_of(facts), 30)]
     keyframes = {point.complete_from for point in facts.entry_points}
     assert set(starts) <= keyframes
     assert all(abs(start * BASE - 30 * n) <= 3.5 for n, start in enumerate(starts))
@@ -81,20 +81,35 @@ def test_cuts_are_at_keyframes_where_they_are_near():
 
 def test_a_source_of_one_keyframe_is_cut_into_few_parts():
     facts = source(10_800.0, keyframes=[0.0])
-    spans = cut(facts, plan_of(facts).video, 30)
+    spans = cut(facts, plan_of(facts), 30)
     assert 2 <= len(spans) <= 60
 
 
 def test_a_source_that_tells_no_keyframe_is_not_cut():
     facts = source(10_800.0)
-    assert len(cut(facts, plan_of(facts).video, 30)) == 1
+    assert len(cut(facts, plan_of(facts), 30)) == 1
+
+
+def test_a_source_whose_times_jump_by_hours_is_not_cut():
+    facts = source(20_000.0, keyframes=[*every(600, 2), *(15_000.0 + time for time in every(600, 2))])
+    assert (
+        len(
+            cut(
+                replace(facts, container="matroska,webm"),
+                plan_of(replace(facts, container="matroska,webm")),
+                30,
+            )
+        )
+        == 1
+    )
+    assert len(cut(facts, plan_of(facts), 30)) > 1
 
 
 def test_three_hours_of_4k_are_many_short_parts():
     facts = source(10_800.0, keyframes=every(10_800, 2), width=3840, height=2160)
     length = part_length(facts, plan_of(facts, quality=5), 15, 60)
     assert 6 <= length <= 12
-    assert 500 <= len(cut(facts, plan_of(facts, quality=5).video, length)) <= MOST_PARTS
+    assert 500 <= len(cut(facts, plan_of(facts, quality=5), length)) <= MOST_PARTS
 
 
 def test_smaller_pictures_have_longer_parts():
@@ -121,4 +136,4 @@ def test_what_is_copied_or_has_no_picture_is_not_cut():
 def test_no_source_has_more_parts_than_its_task_can_hold():
     facts = source(360_000.0, keyframes=every(360_000, 2))
     length = part_length(facts, plan_of(facts, quality=5), 1, 60)
-    assert len(cut(facts, plan_of(facts, quality=5).video, length)) <= MOST_PARTS
+    assert len(cut(facts, plan_of(facts, quality=5), length)) <= MOST_PARTS

@@ -15,7 +15,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 from transcoding.media.facts import EntryPoint, SourceFacts, VideoFacts
-from transcoding.media.plan import SEGMENT_SECONDS, Plan, VideoPlan
+from transcoding.media.formats import Packaging
+from transcoding.media.plan import LONGEST_GAP, SEGMENT_SECONDS, Plan, VideoPlan, picture_bit_rate
 
 #: What encoding and decoding a pixel costs, relative to encoding one with x264. Rough: it only shapes parts.
 _ENCODING = {"h264": 1.0, "vp9": 3.0}
@@ -29,6 +30,10 @@ MOST_PARTS = 1000
 _MOST_LOOK_UPS = 128
 #: The most work that is one part because keyframes are rare, in seconds of 1080p.
 _LONGEST = 240.0
+#: The largest picture that is copied into a file in a worker's /tmp, which has 10 GB, bytes.
+LARGEST_COPY = 2 * 10**9
+#: Containers whose times never jump: streams that are read apart stay in step.
+_STEADY = ("mov", "matroska")
 #: A cut moves at most this share of a part's length to be near a keyframe.
 _REACH = 0.4
 
@@ -70,17 +75,35 @@ def part_length(source: SourceFacts, plan: Plan, part_seconds: float, threshold:
     return max(SEGMENT_SECONDS, SEGMENT_SECONDS * round(length / SEGMENT_SECONDS))
 
 
-def cut(source: SourceFacts, video: VideoPlan, length: float) -> tuple[Span, ...]:
+def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
+    """Whether the picture is copied into a file that is too large for one worker's /tmp.
+
+    Then picture and sound are stored apart, and joined. FFmpeg's muxer of segments tells the times of frames
+    that last unequally long wrongly, so they are not.
+    """
+    video = plan.video
+    if video is None or not video.copied or plan.format.packaging is not Packaging.FILE:
+        return False
+    size = (picture_bit_rate(source, video.facts) or 0) * (plan.duration or 0.0) / 8
+    return size > LARGEST_COPY and video.facts.constant_frame_rate and source.container.startswith(_STEADY)
+
+
+def cut(source: SourceFacts, plan: Plan, length: float) -> tuple[Span, ...]:
     """Cut the picture into parts of about `length` seconds; a single one where nothing tells where to."""
-    facts = video.facts
+    if plan.video is None:
+        return ()
+    facts = plan.video.facts
     first = begin(source)
     end = first + _ticks(facts.duration or source.duration or 0.0, facts)
     points = [point.complete_from for point in source.entry_points]
-    if not points:
+    jumps = not plan.tells_lengths and any(
+        (b - a) * facts.time_base > LONGEST_GAP for a, b in pairwise(points)
+    )
+    if not points or jumps:
         return (Span(first, None, first=True),)
     # Where keyframes are rare, each part must decode from far back: then fewer parts are less work.
     gap = max(b - a for a, b in pairwise([first, *points, end]))
-    rare = min(gap / 2, _ticks(_LONGEST / work(video), facts))
+    rare = min(gap / 2, _ticks(_LONGEST / work(plan.video), facts))
     step = max(_ticks(length, facts), rare)
     starts = [first]
     # The last part takes what is left, up to one and a half times the length.
@@ -124,6 +147,13 @@ def segment_seconds(plan: Plan, span: Span) -> float:
     """Return how long a part's segments are to be, in seconds: alike, so that the last is not a scrap."""
     length = span_seconds(plan, span)
     return length / math.ceil(length / plan.segment_seconds) if length else plan.segment_seconds
+
+
+def run_up(source: SourceFacts, span: Span, point: EntryPoint | None) -> float:
+    """Return how many seconds of the source are decoded, from a point on, only to get to a part."""
+    if source.video is None or span.first:
+        return 0.0
+    return float((span.start - (point.complete_from if point else begin(source))) * source.video.time_base)
 
 
 def entry(points: Sequence[EntryPoint], start: int) -> EntryPoint | None:
