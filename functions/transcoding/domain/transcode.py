@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -130,7 +130,11 @@ class Transcoder:
         if length or (task.attempt == 1 and needs_keyframes(source, target, task.quality)):
             source = with_keyframes(source, url, length and look_up_step(source, length))
         report(begun)
-        return Prepared(bucket, key, begun, source)
+        prepared = Prepared(bucket, key, begun, source)
+        # A film has thousands of keyframes.
+        told = str(replace(source, keyframes=None, entry_points=()))
+        logger.info("planned", task_id=task.id, source=told, streams=self._plan(task, prepared).describe())
+        return prepared
 
     def spans(self, task: Task, prepared: Prepared) -> tuple[Span, ...]:
         """Return the parts that the picture is to be made in; none where one worker does it all."""
@@ -174,7 +178,6 @@ class Transcoder:
         `folder` is an empty one for temporary files. Raises as `prepare`.
         """
         work = self._plan(task, prepared)
-        logger.info("planned", task_id=task.id, source=str(prepared.source), streams=work.describe())
         prefix = output_prefix(task.id, task.attempt)
         begun = prepared.begun
         with publishing(self._media, self._tools, work, folder, prefix) as publication:
