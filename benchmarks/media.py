@@ -15,7 +15,8 @@ from local.stack import Stack
 
 Comparison = tuple[str, str, Callable[[], float], Callable[[], float]]
 
-_POLL = 0.1
+#: Seconds between two looks at a task, and after which it is given up.
+_POLL, _PATIENCE = 0.1, 3600.0
 
 
 def comparisons(stack: Stack, home: Path) -> Iterator[Comparison]:
@@ -31,7 +32,7 @@ def comparisons(stack: Stack, home: Path) -> Iterator[Comparison]:
         yield (
             name,
             "s",
-            partial(transcode, stack, url, target, quality),
+            partial(_task, stack, url, target, quality),
             partial(_plain, source, home, target, quality),
         )
 
@@ -42,19 +43,23 @@ def upload(stack: Stack, source: Path) -> str:
     return f"s3://{stack['source_bucket']}/{source.name}"
 
 
-def transcode(stack: Stack, url: str, target: str, quality: int) -> float:
-    """Return the seconds from create-transcode to success."""
+def transcode(stack: Stack, url: str, target: str, quality: int) -> tuple[str, float]:
+    """Transcode a source; return the task's id, and the seconds from create-transcode to success."""
     started = time.perf_counter()
     parameters = {"origin_url": url, "format": target, "task_config_temp_id": quality}
     answer = demo.call(stack, "POST", "create-transcode", parameters)
-    while True:
+    while time.perf_counter() < started + _PATIENCE:
         task = demo.call(stack, "GET", "get-transcode", {"id": answer["id"]})["transcoding"]
         if task["status"] in {2, 3, 4}:
             break
         time.sleep(_POLL)
     taken = time.perf_counter() - started
     assert task["status"] == 2, task
-    return taken
+    return task["id"], taken
+
+
+def _task(stack: Stack, url: str, target: str, quality: int) -> float:
+    return transcode(stack, url, target, quality)[1]
 
 
 def _plain(source: Path, home: Path, target: str, quality: int) -> float:

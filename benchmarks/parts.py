@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from benchmarks import sources
 from benchmarks.api import gateway_event
@@ -29,7 +29,8 @@ from local.stack import Stack
 from transcoding.data.storage import output_prefix
 from transcoding.media import command
 from transcoding.media.formats import FORMATS
-from transcoding.media.plan import needs_keyframes, plan
+from transcoding.media.parts import part_length, work
+from transcoding.media.plan import VideoPlan, needs_keyframes, plan
 from transcoding.media.probe import probe, with_keyframes
 
 #: `task_config_temp_id` of 720p.
@@ -65,8 +66,14 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> dict[str, Any]:
     excerpts = []
     for _ in range(sizes.excerpt_repeats):
         excerpts.append(bench.compare(sources.excerpt(film, sizes.excerpt)))
+    facts = probe(TOOLS, str(film), film.stat().st_size)
+    a_second = work(cast(VideoPlan, plan(facts, FORMATS[_FORMAT], QUALITY).video))
+    part_seconds, fan_out_seconds = (float(bench.parameters[n]) for n in ("PartSeconds", "FanOutSeconds"))
     return {
         "seconds": sizes.film,
+        "cores": os.cpu_count(),
+        "part_length": part_length(facts, plan(facts, FORMATS[_FORMAT], QUALITY), part_seconds, 0),
+        "threshold": fan_out_seconds / a_second,
         "parameters": bench.parameters,
         "start": {
             "wall": statistics.median(start.wall for start in starts),
@@ -90,7 +97,7 @@ class Bench:
         self._queue = self._sqs.create_queue(QueueName="bench-parts")["QueueUrl"]
         defaults = load_template(ROOT / "template.yaml")["Parameters"]
         names = ("PartSeconds", "FanOutSeconds", "LeaseSeconds", "MaxWorkers", "MaxSourceBytes")
-        self.parameters = {name: str(defaults[name]["Default"]) for name in names} | (parameters or {})
+        self.parameters = {name: str(defaults[name]["Default"]) for name in names} | dict(parameters or {})
         self._environment = {
             **os.environ,
             "AWS_ENDPOINT_URL": stack["aws_endpoint_url"],
