@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -134,6 +135,8 @@ def in_parts(
         folder.mkdir()
         rest = transcoder.run_part(task, prepared, part, folder, report)
         if rest is not None:
+            # With what it had not finished when its time was over.
+            shutil.rmtree(folder)
             left.append(replace(part, number=len(done) + len(left) + 1, start=rest))
             part = replace(part, end=rest)
         done.append(part)

@@ -49,8 +49,9 @@ def test_each_frame_of_a_variable_rate_keeps_its_time(clips, transcode, part_sec
 
 @pytest.fixture
 def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("-c:v", "libx264", "-preset", "fast", "-qp", "0")
-    monkeypatch.setattr(encoders, "PICTURE", MappingProxyType({"h264": options}))
+    h264 = ("-c:v", "libx264", "-preset", "fast", "-qp", "0")
+    vp9 = ("-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", "-row-mt", "1")
+    monkeypatch.setattr(encoders, "PICTURE", MappingProxyType({"h264": h264, "vp9": vp9}))
 
 
 def frames(result: Result) -> list[str]:
@@ -69,6 +70,37 @@ def test_frames_and_times_are_those_of_one_pass(lossless, clips, transcode, name
     parts = transcode(source, "m3u8", 5, attempt=2, part_seconds=0.1)
     assert frames(parts) == frames(whole)
     assert len(frames(whole)) > 200
+
+
+#: Small sources of 14 s.
+SMALL = {
+    "constant.mp4": f"testsrc2=s=160x90:r=25:d=14 -f lavfi -i sine=d=14.01 {X264} -g 50 -c:a aac -ac 2",
+    "variable.mkv": "testsrc2=s=160x90:r=60:d=14 -vf select='gt(random(1)\\,0.6)' -fps_mode vfr "
+    f"{X264} -g 60",
+    "open-gop.mp4": "testsrc2=s=160x90:r=30000/1001:d=14 -c:v libx264 -preset fast -pix_fmt yuv420p "
+    "-x264-params open-gop=1:keyint=50:min-keyint=50:scenecut=0:bframes=8:b-adapt=0",
+    "late.mkv": "testsrc2=s=160x90:r=24:d=14,setpts=PTS+1.45/TB -f lavfi -i sine=d=15 "
+    f"{X264} -g 48 -c:a flac",
+}
+
+
+def pcm(result: Result) -> bytes:
+    raw = result.folder / "sound.raw"
+    ffmpeg("-i {0} -map 0:a -f s16le {1}", result.entry, raw)
+    return raw.read_bytes()
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("format", ["mp4", "mov", "mkv", "ts", "flv", "webm"])
+def test_a_file_made_in_parts_is_that_of_one_pass(lossless, clips, transcode, name, format):
+    source = clips(name, f"-f lavfi -i {SMALL[name]} {{0}}")
+    whole = transcode(source, format, 5, attempt=2)
+    parts = transcode(source, format, 5, attempt=2, part_seconds=0.01)
+    assert frames(parts) == frames(whole)
+    assert len(frames(whole)) > 200
+    if "sine" in SMALL[name]:
+        assert pcm(parts) == pcm(whole)
+    parts.decode()
 
 
 def test_a_part_may_be_without_a_frame(lossless, clips, transcode):

@@ -33,7 +33,7 @@ def test_the_timelines_have_every_segment_and_do_not_drift(pictures, sounds):
 
 
 def test_sound_alone_has_one_adaptation_set():
-    audio = rendition([Segment(0, 6000, 96_000, 281)])
+    audio = rendition([Segment(0, 6000, 96_000)])
     parsed = ElementTree.fromstring(manifest(None, None, audio, 1))
     (adaptation_set,) = parsed.iter(f"{MPD}AdaptationSet")
     assert adaptation_set.get("mimeType") == "audio/mp4"

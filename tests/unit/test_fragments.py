@@ -98,14 +98,17 @@ def test_a_segment_reads_back_as_it_was_written(encode, durations, start):
 def init(*edits: tuple[int, int]) -> bytes:
     entries = b"".join(struct.pack(">IiI", duration, time, 0x10000) for duration, time in edits)
     elst = box(b"elst", struct.pack(">II", 0, len(edits)), entries)
+    mvhd = box(b"mvhd", struct.pack(">IIIII", 0, 0, 0, 1000, 0))
     mdhd = box(b"mdhd", struct.pack(">IIIII", 0, 0, 0, TIMESCALE, 0))
-    return box(b"ftyp", b"iso5") + box(b"moov", box(b"trak", box(b"edts", elst), box(b"mdia", mdhd)))
+    mdia = box(b"mdia", mdhd, box(b"minf", box(b"stbl", box(b"stsd", b"codec"))))
+    return box(b"ftyp", b"iso5") + box(b"moov", mvhd, box(b"trak", box(b"edts", elst), mdia))
 
 
 @pytest.mark.parametrize("edits", [[(0, 1024)], [(8000, -1), (0, 512)], [(0, 0)]])
 def test_an_init_segment_is_told_where_its_media_begin(edits):
     data = init(*edits)
     assert read_init(data).media_time == max(time for _, time in edits)
+    assert read_init(data).delay == sum(length for length, time in edits if time < 0) * TIMESCALE / 1000
     told = with_media_time(data, 2048)
     assert read_init(told) == read_init(init((0, 2048)))
     assert len(told) == len(data)

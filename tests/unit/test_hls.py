@@ -29,7 +29,7 @@ def lists_of_segments(draw):
     made, start = [], 0
     for _ in range(draw(st.integers(1, 50))):
         end = start + draw(st.integers(TIMESCALE // 50, int(6.49 * TIMESCALE)))
-        made.append(Segment(start, end, draw(st.integers(1, 10**8)), draw(st.integers(1, 400))))
+        made.append(Segment(start, end, draw(st.integers(1, 10**8))))
         start = end
     return made
 
@@ -78,8 +78,8 @@ def test_no_full_segment_is_over_the_declared_bandwidth(made):
 
 
 def test_a_master_playlist_tells_all_that_a_player_chooses_by():
-    video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, (Segment(0, 6000, 600_000, 150),))
-    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000, 281),))
+    video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, (Segment(0, 6000, 600_000),))
+    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000),))
     text = master_playlist(video, Picture(1280, 720, Fraction(30_000, 1001)), audio, 2)
     parsed = m3u8.loads(text)
     (variant,) = parsed.playlists
@@ -95,7 +95,7 @@ def test_a_master_playlist_tells_all_that_a_player_chooses_by():
 
 
 def test_sound_alone_is_the_variant():
-    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000, 281),))
+    audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000),))
     parsed = m3u8.loads(master_playlist(None, None, audio, 1))
     assert parsed.playlists[0].uri == "audio/index.m3u8"
     assert parsed.playlists[0].stream_info.resolution is None
@@ -108,14 +108,14 @@ def test_an_unfinished_playlist_lists_only_what_is_complete():
 
 
 def test_subtitles_have_names_of_their_own_and_one_default():
-    text = Rendition("subtitles/0/index.m3u8", "", "", 1000, (Segment(0, 60_000, 3000, 1, "vtt"),))
+    text = Rendition("subtitles/0/index.m3u8", "", "", 1000, (Segment(0, 60_000, 3000, "vtt"),))
     facts = [
         TextFacts(1, "subrip", "de", default=True),
         TextFacts(2, "subrip", "de", default=True),
         TextFacts(3, "subrip", "de", "Hörgeschädigte", hearing_impaired=True),
         TextFacts(4, "subrip", forced=True),
     ]
-    made = (Segment(0, 6000, 600_000, 150),)
+    made = (Segment(0, 6000, 600_000),)
     video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, made)
     picture = Picture(1280, 720, Fraction(25))
     subtitles = [Subtitles(f, text, "0.vtt") for f in facts]
@@ -131,5 +131,5 @@ def test_subtitles_have_names_of_their_own_and_one_default():
 def test_short_segments_count_with_their_neighbours():
     ends = [0, 6 * TIMESCALE, 8 * TIMESCALE, 10 * TIMESCALE]
     sizes = [600_000, 900_000, 900_000]
-    made = [Segment(a, b, size, 50) for (a, b), size in zip(pairwise(ends), sizes, strict=True)]
+    made = [Segment(a, b, size) for (a, b), size in zip(pairwise(ends), sizes, strict=True)]
     assert rendition(made).peak_bit_rate == 1_800_000 * 8 / 4

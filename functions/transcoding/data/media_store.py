@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
@@ -12,6 +12,7 @@ from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
 from transcoding.data import clients
+from transcoding.data.streams import ObjectReader, ObjectWriter, StoredObject
 from transcoding.domain.errors import Failure, TaskFailedError
 
 #: How long a presigned URL lasts, seconds: longer than any invocation.
@@ -95,6 +96,14 @@ class MediaStore:
     def get(self, key: str) -> bytes:
         """Read a small object of the output bucket."""
         return self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def reading(self, objects: Sequence[StoredObject]) -> ObjectReader:
+        """Give objects of the output bucket, one after the other, as a stream."""
+        return ObjectReader(self._s3, self.bucket, objects)
+
+    def writing(self, key: str, content_type: str, head_bytes: int) -> ObjectWriter:
+        """Give a new object to write into, of which the first `head_bytes` can be amended."""
+        return ObjectWriter(self._s3, self.bucket, key, content_type, _CACHE_CONTROL, head_bytes)
 
     def copy_in(self, stream: Readable, key: str) -> TransferFuture:
         """Begin to store a stream of unknown length, in bounded memory."""

@@ -6,9 +6,10 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -16,13 +17,19 @@ from typing import Protocol
 from s3transfer.futures import TransferFuture
 
 from transcoding.data.media_store import MediaStore
+from transcoding.data.streams import StoredObject
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media import command, dash, encoders, fragments, hls, subtitles
 from transcoding.media.formats import Packaging
+from transcoding.media.fragments import Content
+from transcoding.media.join import Piece, join
 from transcoding.media.parts import Span
 from transcoding.media.plan import Plan
 from transcoding.media.probe import probe
 from transcoding.media.tools import Tools
+
+#: A cue of text takes at least so many bytes of a file, with what tells its time.
+_SMALLEST_CUE = 20
 
 #: Seconds between two looks at an upload.
 _POLL = 0.25
@@ -139,23 +146,20 @@ class _Segments:
 class Track:
     """What has been stored of a stream, or of a part of it: segments in order, with ticks a second.
 
-    `configuration` is a digest of what decoders are told of the stream: parts must have it in common.
+    `configuration` is a digest of what decoders are told of the stream: parts must have it in common. `codec`
+    is for playlists, and empty where none names it.
     """
 
     timescale: int
     codec: str
     configuration: str
-    segments: tuple[hls.Segment, ...]
+    segments: tuple[hls.Segment, ...] = ()
+    content: Content = field(default_factory=Content)
 
     @property
     def duration(self) -> float:
         """Length in seconds, also of what is missing in between."""
         return (self.segments[-1].end - self.segments[0].start) / self.timescale if self.segments else 0.0
-
-    @property
-    def samples(self) -> int:
-        """How many frames or packets it has."""
-        return sum(segment.samples for segment in self.segments)
 
 
 def joined(tracks: Sequence[Track]) -> Track:
@@ -166,10 +170,14 @@ def joined(tracks: Sequence[Track]) -> Track:
     tracks = [track for track in tracks if track.segments]
     if not tracks:
         raise TaskFailedError(Failure.DAMAGED, "The source could not be decoded. Export or upload it again.")
-    first = tracks[0]
-    if any(replace(track, segments=()) != replace(first, segments=()) for track in tracks):
+    described = {Track(track.timescale, track.codec, track.configuration) for track in tracks}
+    if len(described) > 1:
         raise ValueError("the parts of a picture differ in how they are to be decoded")
-    return replace(first, segments=tuple(segment for track in tracks for segment in track.segments))
+    return replace(
+        described.pop(),
+        segments=tuple(segment for track in tracks for segment in track.segments),
+        content=sum((track.content for track in tracks), Content()),
+    )
 
 
 class Stream:
@@ -193,7 +201,7 @@ class Stream:
         self._span = span
         self._names: list[str] = []
         self._segments: list[hls.Segment] = []
-        self._samples = 0
+        self._content = Content()
         self._first_shown = 0
 
     @cached_property
@@ -231,7 +239,7 @@ class Stream:
 
     def next_start(self) -> int | None:
         """Return the tick of the source at which what is not stored starts; None before anything is."""
-        times = self._frames.of(self._samples) if self._segments else ()
+        times = self._frames.of(self._content.samples) if self._segments else ()
         if not (times and self.plan.video):
             return None
         return round(times[1] / self.plan.video.facts.time_base)
@@ -257,15 +265,15 @@ class Stream:
                 data = fragments.retimed(data, fragment)
                 path.write_bytes(data)
             start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
-            segment = hls.Segment(start, end, len(data), len(fragment.samples))
-            self._samples += segment.samples
+            segment = hls.Segment(start, end, len(data))
+            self._content += fragment.content()
             self._segments.append(segment)
             self._uploads.add(path, self._prefix + segment.name, f"{self.name}/mp4")
 
     def _set(self, fragment: fragments.Fragment) -> fragments.Fragment:
         """Return a fragment of the picture with its right times."""
         if self._segments:
-            seconds = self._packets.of(self._samples)[0] - self._packets.first[0]
+            seconds = self._packets.of(self._content.samples)[0] - self._packets.first[0]
             ticks = self._first_shown + round(seconds * self._facts.timescale)
             fragment = fragment.shown_from(ticks)
         else:
@@ -289,9 +297,11 @@ class Stream:
     def track(self) -> Track:
         """Return what has been stored so far."""
         if not self._segments:
-            return Track(1, "", "", ())
-        digest = hashlib.sha256(fragments.configuration(self._init)).hexdigest()
-        return Track(self._facts.timescale, hls.codec_string(self._init), digest, tuple(self._segments))
+            return Track(1, "", "")
+        digest = hashlib.sha256(self._facts.configuration).hexdigest()
+        named = self.plan.format.packaging is Packaging.SEGMENTS
+        codec = hls.codec_string(self._init) if named else ""
+        return Track(self._facts.timescale, codec, digest, tuple(self._segments), self._content)
 
 
 class _Times:
@@ -329,10 +339,17 @@ class _Times:
 def store_texts(
     media: MediaStore, plan: Plan, folder: Path, prefix: str, uploads: Uploads, duration: float
 ) -> list[hls.Subtitles]:
-    """Store the subtitles that have any text, in segments and in one file; `duration` in seconds."""
-    stored = []
+    """Store the subtitles that have any text, in segments and in one file; `duration` in seconds.
+
+    Those that are joined are stored as they are.
+    """
+    stored: list[hls.Subtitles] = []
+    if plan.format.packaging is Packaging.FILE:
+        for name in _text_files(plan):
+            uploads.add(folder / name, prefix + name, plan.format.content_type)
+        return stored
     for number, text in enumerate(plan.subtitles):
-        path = command.subtitle_file(folder, number)
+        path = folder / command.subtitle_file(plan, number)
         with path.open("rb") as file:
             cues = subtitles.read(file.read(subtitles.MAX_BYTES), duration)
         if not cues:
@@ -345,7 +362,7 @@ def store_texts(
         place.mkdir()
         segments = []
         for start, end, content in subtitles.segments(cues, duration):
-            segment = hls.Segment(start, end, len(content.encode()), 1, "vtt")
+            segment = hls.Segment(start, end, len(content.encode()), "vtt")
             part = place / segment.name
             part.write_text(content, encoding="utf-8")
             segments.append(segment)
@@ -357,6 +374,10 @@ def store_texts(
         media.put(hls.media_playlist(rendition), prefix + rendition.uri, hls.CONTENT_TYPE)
         stored.append(hls.Subtitles(facts, rendition, f"{name}.vtt"))
     return stored
+
+
+def _text_files(plan: Plan) -> list[str]:
+    return [command.subtitle_file(plan, number) for number in range(len(plan.subtitles))]
 
 
 def put_playlists(
@@ -392,6 +413,36 @@ def put_playlists(
     if plan.format.muxer == "dash":
         manifest = dash.manifest(video, picture, audio, channels, texts)
         media.put(manifest, prefix + plan.format.entry, plan.format.content_type)
+
+
+def put_file(
+    media: MediaStore,
+    plan: Plan,
+    folder: str,
+    key: str,
+    tracks: Mapping[str, Track],
+    report: Callable[[float], None],
+) -> None:
+    """Join the tracks, and the subtitles, that are stored under the prefix `folder` into one file.
+
+    The share that is done is reported; nothing is stored where `report` raises.
+    """
+    pieces = []
+    for name, stream in ((command.VIDEO, plan.video), (command.AUDIO, plan.audio)):
+        if not stream:
+            continue
+        track, init = tracks[name], f"{folder}{name}/{command.INIT_SEGMENT}"
+        objects = [StoredObject(init, len(media.get(init)))]
+        objects += [StoredObject(f"{folder}{name}/{s.name}", s.size) for s in track.segments]
+        told = command.labels(plan, stream)
+        pieces.append(Piece(partial(media.reading, objects), track.content, track.duration, told))
+    duration = max(track.duration for track in tracks.values())
+    for name, text in zip(_text_files(plan), plan.subtitles, strict=True):
+        data = media.get(folder + name)
+        cues = len(data) // _SMALLEST_CUE
+        flags, told = command.disposition(text), command.labels(plan, text)
+        pieces.append(Piece(partial(BytesIO, data), Content(cues, cues, cues), duration, told, flags))
+    join(pieces, plan.format.muxer, partial(media.writing, key, plan.format.content_type), report)
 
 
 class _File:

@@ -19,7 +19,7 @@ from transcoding.data.storage import output_prefix, work_prefix
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.domain.fetch import HttpSource
 from transcoding.domain.model import Part, PartKind, Task
-from transcoding.domain.publication import Stream, Track, Uploads, joined, publishing, put_playlists
+from transcoding.domain.publication import Stream, Track, Uploads, joined, publishing, put_file, put_playlists
 from transcoding.media import command
 from transcoding.media.encoder import Encoder
 from transcoding.media.facts import EntryPoint, SourceFacts
@@ -30,6 +30,7 @@ from transcoding.media.parts import (
     begin,
     cut,
     entry,
+    is_large_copy,
     look_up_step,
     part_length,
     run_up,
@@ -132,11 +133,14 @@ class Transcoder:
         return Prepared(bucket, key, begun, source)
 
     def spans(self, task: Task, prepared: Prepared) -> tuple[Span, ...]:
-        """Return the parts that the picture is to be encoded in; none where one worker does it all."""
+        """Return the parts that the picture is to be made in; none where one worker does it all."""
         work = self._plan(task, prepared)
         length = self._part_length(prepared.source, work)
         spans = cut(prepared.source, work, length) if length else ()
-        return spans if len(spans) > 1 else ()
+        if len(spans) > 1:
+            return spans
+        whole = Span(begin(prepared.source), None, first=True)
+        return (whole,) if is_large_copy(prepared.source, work) else ()
 
     def store(self, task: Task, prepared: Prepared) -> None:
         """Keep what parts need to know of the source."""
@@ -184,7 +188,7 @@ class Transcoder:
             _check_encoder(work, encoder)
             publication.collect()
             _check_result(work, encoder.frames, publication.duration(), encoder.errors)
-            publication.finish(lambda share: report(ENCODED + (1 - ENCODED) * share))
+            publication.finish(partial(_report_end, report))
         return prefix + work.format.entry
 
     def run_part(
@@ -195,7 +199,9 @@ class Transcoder:
         Where `report` raises OutOfTimeError, the segments that are finished stay, and the tick is returned at
         which what is left starts.
         """
-        work = self._plan(task, prepared, part.tries)
+        first = part.kind == "sound" or part.start == begin(prepared.source)
+        # What cannot be copied is encoded at the next try, and so is what that leaves.
+        work = self._plan(task, prepared, part.tries if first else 2)
         url = self._url(prepared)
         rest: int | None = None
         texts: list[Subtitles] = []
@@ -208,15 +214,15 @@ class Transcoder:
                     stream.store_init()
                 texts = stream.store_texts(self._media, work.duration or stream.track().duration)
         else:
-            span = Span(part.start, part.end, first=part.start == begin(prepared.source))
-            point = None if span.first else entry(prepared.source.entry_points, part.start)
+            span = Span(part.start, part.end, first=first)
+            point = None if first else entry(prepared.source.entry_points, part.start)
             with self._storing(task, work, command.VIDEO, folder, span) as stream:
                 try:
                     rest = self._run_span(work, prepared, folder, stream, span, point, report)
                 except _LateEntryError:
                     logger.warning("decoding from the beginning", task_id=task.id, part=part.number)
                     rest = self._run_span(work, prepared, folder, stream, span, None, report)
-                if span.first:
+                if first:
                     stream.store_init()
         made = Made(stream.track(), tuple(texts))
         self._media.put(_MADE.dump_json(made).decode(), _made_key(task, part.number), "application/json")
@@ -224,7 +230,9 @@ class Transcoder:
 
     def finish(self, task: Task, prepared: Prepared, parts: Sequence[Part], report: Report) -> str:
         """Join the parts that all are done, and return the key that `target_url` is to point at."""
-        work = self._plan(task, prepared)
+        # The sound's last try may have left the text out.
+        tries = max((part.tries for part in parts if part.kind == "sound"), default=0)
+        work = self._plan(task, prepared, tries)
         with ThreadPoolExecutor(_READERS) as pool:
             made = dict(zip(parts, pool.map(partial(self._made, task), parts), strict=True))
         tracks = {
@@ -237,13 +245,15 @@ class Transcoder:
         }
         texts = [text for one in made.values() for text in one.texts]
         duration = max(track.duration for track in tracks.values())
-        _check_result(work, tracks[command.VIDEO].samples, duration)
+        _check_result(work, tracks[command.VIDEO].content.samples, duration)
         prefix = output_prefix(task.id, task.attempt)
+        key = prefix + work.format.entry
         if work.format.packaging is Packaging.SEGMENTS:
             put_playlists(self._media, work, prefix, tracks, texts)
         else:
-            raise NotImplementedError
-        return prefix + work.format.entry
+            folder = work_prefix(task.id, task.attempt)
+            put_file(self._media, work, folder, key, tracks, partial(_report_end, report))
+        return key
 
     def target_key(self, task: Task) -> str:
         """Return the key that `target_url` is to point at: of what is stored last."""
@@ -285,7 +295,8 @@ class Transcoder:
         prefix = (output_prefix if segments else work_prefix)(task.id, task.attempt)
         uploads = Uploads(self._media)
         try:
-            yield Stream(name, work, folder, prefix, uploads, span)
+            copied = work.video and work.video.copied
+            yield Stream(name, work, folder, prefix, uploads, None if copied else span)
             uploads.settle(wait=True)
         finally:
             uploads.abandon()
@@ -294,10 +305,9 @@ class Transcoder:
         return _MADE.validate_json(self._media.get(_made_key(task, part.number)))
 
     def _plan(self, task: Task, prepared: Prepared, tries: int = 0) -> Plan:
-        target, attempt = FORMATS[task.format], task.attempt
-        return plan(
-            prepared.source, target, task.quality, may_copy=attempt == 1, with_text=max(attempt, tries) <= 2
-        )
+        tries = max(task.attempt, tries)
+        target = FORMATS[task.format]
+        return plan(prepared.source, target, task.quality, may_copy=tries <= 1, with_text=tries <= 2)
 
     def _part_length(self, source: SourceFacts, work: Plan) -> float | None:
         return part_length(source, work, self._part_seconds, self._fan_out_seconds)
@@ -376,6 +386,11 @@ def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None], patien
                     f"second {encoder.position:.0f}. It may be damaged there.",
                 )
     return encoder
+
+
+def _report_end(report: Report, share: float) -> None:
+    """Report the share that is done of what follows the encoding."""
+    report(ENCODED + (1 - ENCODED) * share)
 
 
 def _prepared_key(task: Task) -> str:

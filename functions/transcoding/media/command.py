@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transcoding.media import encoders, languages
 from transcoding.media.colour import Colour, is_common, is_hdr, meant
-from transcoding.media.facts import AudioFacts, EntryPoint, TextFacts, VideoFacts
+from transcoding.media.facts import AudioFacts, EntryPoint, VideoFacts
 from transcoding.media.formats import Packaging
 from transcoding.media.parts import Span, segment_seconds
 from transcoding.media.plan import KEYFRAME_SECONDS, LONGEST_GAP, AudioPlan, Plan, TextPlan, VideoPlan
@@ -52,10 +52,14 @@ _NOT_BEFORE = r"noise=drop=lt(pts\,0)"
 
 def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
-    command = _program(tools)
-    if not plan.tells_lengths:
-        command += ["-dts_error_threshold", str(LONGEST_GAP)]
-    command += [*input_options(url), *_text_input_options(plan), "-i", url]
+    command = [
+        *_program(tools),
+        *_gap_options(plan),
+        *input_options(url),
+        *_text_input_options(plan),
+        "-i",
+        url,
+    ]
     if plan.format.packaging is Packaging.SEGMENTS:
         command += [*_segmented_picture(plan, folder), *_segmented_sound(plan, folder)]
         command += _text_outputs(plan, folder)
@@ -74,8 +78,11 @@ def picture(
 ) -> list[str]:
     """Return the command that makes the segments of a span of the picture in `folder`.
 
-    The source is read from `entry` on.
+    The source is read from `entry` on. A picture that is copied is copied as a whole.
     """
+    if plan.video and plan.video.copied:
+        command = [*_program(tools), *_gap_options(plan), *input_options(url), "-i", url]
+        return [*command, *_segmented_picture(plan, folder)]
     # Times stay those of the container, in which the span is told.
     command = [*_program(tools), "-copyts"]
     if entry and plan.video:
@@ -98,6 +105,10 @@ def _program(tools: Tools) -> list[str]:
     return [*command, "-max_pixels", str(MAX_PIXELS)]
 
 
+def _gap_options(plan: Plan) -> list[str]:
+    return [] if plan.tells_lengths else ["-dts_error_threshold", str(LONGEST_GAP)]
+
+
 def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
     if plan.video is None:
         return []
@@ -108,7 +119,9 @@ def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> li
         frames = str(folder / FRAMES)
         options += ["-stats_enc_pre:v", frames, "-stats_enc_pre_fmt:v", "{pts} {tb} {ptsi} {tbi}"]
         seconds = segment_seconds(plan, span)
-    return [*options, *_segment_options(folder / VIDEO, seconds)]
+    # What is joined may be cut anywhere: where keyframes are rare, no segment is all of the picture.
+    anywhere = plan.video.copied and plan.format.packaging is Packaging.FILE
+    return [*options, *_segment_options(folder / VIDEO, seconds, anywhere=anywhere)]
 
 
 def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
@@ -231,24 +244,27 @@ def _text_options(plan: Plan) -> list[str]:
     options = []
     for n, text in enumerate(plan.subtitles):
         options += ["-map", f"0:{text.facts.index}", f"-c:s:{n}", "copy" if text.copied else text.codec]
-        options += [f"-bsf:s:{n}", _within(plan.duration), f"-disposition:s:{n}", _disposition(text.facts)]
+        options += [f"-bsf:s:{n}", _within(plan.duration), f"-disposition:s:{n}", disposition(text) or "0"]
     return options
 
 
 def _text_outputs(plan: Plan, folder: Path) -> list[str]:
-    """Return an output for each of the subtitles: a file of its own, of which segments are made later."""
+    """Return an output for each of the subtitles: a file of its own, which is segmented or joined later."""
+    segments = plan.format.packaging is Packaging.SEGMENTS
     options = []
     for n, text in enumerate(plan.subtitles):
         options += ["-map", f"0:{text.facts.index}", "-c:s", "copy" if text.copied else text.codec]
         # Without it, a cue from before the beginning would move all others.
-        options += ["-bsf:s", _NOT_BEFORE, "-avoid_negative_ts", "disabled", *_clean()]
-        options += ["-f", "webvtt", str(subtitle_file(folder, n))]
+        options += ["-bsf:s", _NOT_BEFORE if segments else _within(plan.duration)]
+        options += ["-avoid_negative_ts", "disabled", *_clean()]
+        options += ["-f", "webvtt" if segments else plan.format.muxer, str(folder / subtitle_file(plan, n))]
     return options
 
 
-def subtitle_file(folder: Path, number: int) -> Path:
-    """Return where the text of a plan's subtitles of this number, from 0, is written for segments."""
-    return folder / SUBTITLES / f"{number}.vtt"
+def subtitle_file(plan: Plan, number: int) -> str:
+    """Return where the subtitles of this number, from 0, are written, to be segmented or joined."""
+    suffix = "vtt" if plan.format.packaging is Packaging.SEGMENTS else plan.format.name
+    return f"{SUBTITLES}/{number}.{suffix}"
 
 
 def _within(duration: float | None) -> str:
@@ -259,27 +275,34 @@ def _within(duration: float | None) -> str:
     return rf"{drop},setts=duration=min(DURATION\,{duration:.3f}/TB-PTS)"
 
 
-def _disposition(text: TextFacts) -> str:
+def disposition(text: TextPlan) -> str:
+    """Return FFmpeg's flags of subtitles, joined by a plus."""
     flags = {
-        "default": text.default,
-        "forced": text.forced,
-        "hearing_impaired": text.hearing_impaired,
+        "default": text.facts.default,
+        "forced": text.facts.forced,
+        "hearing_impaired": text.facts.hearing_impaired,
     }
-    return "+".join(flag for flag, is_set in flags.items() if is_set) or "0"
+    return "+".join(flag for flag, is_set in flags.items() if is_set)
+
+
+def labels(plan: Plan, stream: VideoPlan | AudioPlan | TextPlan) -> dict[str, str]:
+    """Return the language and the name of a stream of the result, as FFmpeg's metadata."""
+    facts = stream.facts
+    told = {}
+    if facts.language:
+        told["language"] = languages.code(facts.language, quicktime=plan.format.muxer == "mov")
+    # Playlists tell names themselves; and in a file of sound alone, it would be the title of the song.
+    named = plan.format.packaging is Packaging.FILE and plan.format.picture
+    if named and not isinstance(facts, VideoFacts) and facts.name:
+        told["title"] = facts.name
+    return told
 
 
 def _labels(plan: Plan, *streams: VideoPlan | AudioPlan | TextPlan) -> list[str]:
-    """Return the languages and names of an output's streams."""
     options = []
     for n, stream in enumerate(streams):
-        facts = stream.facts
-        if facts.language:
-            code = languages.code(facts.language, quicktime=plan.format.muxer == "mov")
-            options += [f"-metadata:s:{n}", f"language={code}"]
-        # Playlists tell names themselves; and in a file of sound alone, it would be the title of the song.
-        named = plan.format.packaging is Packaging.FILE and plan.format.picture
-        if named and not isinstance(facts, VideoFacts) and facts.name:
-            options += [f"-metadata:s:{n}", f"title={facts.name}"]
+        for name, value in labels(plan, stream).items():
+            options += [f"-metadata:s:{n}", f"{name}={value}"]
     return options
 
 
@@ -288,10 +311,11 @@ def _clean() -> list[str]:
     return ["-map_metadata", "-1", "-map_chapters", "-1"]
 
 
-def _segment_options(folder: Path, seconds: float) -> list[str]:
+def _segment_options(folder: Path, seconds: float, *, anywhere: bool = False) -> list[str]:
     options = [*_clean(), "-f", "hls", "-hls_time", f"{seconds:g}", "-hls_segment_type", "fmp4"]
     # An event playlist is written anew with each segment, which by then has its final name.
-    options += ["-hls_playlist_type", "event", "-hls_flags", "temp_file+independent_segments"]
+    flags = "temp_file+split_by_time" if anywhere else "temp_file+independent_segments"
+    options += ["-hls_playlist_type", "event", "-hls_flags", flags]
     options += ["-hls_segment_options", "movflags=+skip_sidx"]
     # The encoders' delay is told by edit lists; shifting would move sound and picture apart.
     options += ["-avoid_negative_ts", "disabled"]

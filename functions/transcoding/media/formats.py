@@ -47,7 +47,7 @@ class Format:
     @property
     def in_parts(self) -> bool:
         """Whether the picture may be encoded in parts that are joined."""
-        return self.picture is not None
+        return self.picture in {"h264", "vp9"}
 
 
 #: The index before the media, so that playback starts before the whole file is there.

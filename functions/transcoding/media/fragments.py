@@ -1,24 +1,76 @@
-"""Fragmented MP4 (ISO/IEC 14496-12) as bytes: when a segment is shown, and moving it to another time."""
+"""Fragmented MP4 (ISO/IEC 14496-12): when it is shown, moving it to another time, and reading it as a stream.
+
+FFmpeg's own reader moves the times of a picture that is stored with negative composition offsets, by a
+distance that it learns while it reads. Here every time is what is stored.
+"""
 
 from __future__ import annotations
 
 import struct
+from bisect import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Protocol
 
 _CONTAINERS = frozenset({b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf"})
 
-#: Fields that a `trun` box (8.8.8) has, by its flags.
+#: Fields that a `tfhd` box (8.8.7) and a `trun` box (8.8.8) have, by their flags.
+_BASE_OFFSET, _ENTRY, _DEFAULTS, _BASE_IS_MOOF = 0x1, 0x2, (0x8, 0x10, 0x20), 0x20000
 _OFFSET, _FIRST_FLAGS, _DURATION, _SIZE, _FLAGS, _COMPOSITION = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
+#: Of a sample's flags: it cannot be decoded without others.
+_NOT_SYNC = 0x10000
+
+#: FFmpeg may read so many bytes past the end of a sample's data (AV_INPUT_BUFFER_PADDING_SIZE).
+_PADDING = 64
+#: Bytes that are read from a stream at once.
+_CHUNK = 1 << 20
+
+
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Give at most `size` bytes; none only at the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """How much there is of a stream; `size` is that of its media, in bytes.
+
+    `changes` is how often a sample's duration, or its composition offset, is not that of the one before.
+    `reordered` is the most samples that are decoded before another one and shown after it.
+    """
+
+    samples: int = 0
+    keyframes: int = 0
+    changes: int = 0
+    size: int = 0
+    reordered: int = 0
+
+    def __add__(self, other: Content) -> Content:
+        return Content(
+            self.samples + other.samples,
+            self.keyframes + other.keyframes,
+            self.changes + other.changes,
+            self.size + other.size,
+            max(self.reordered, other.reordered),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Init:
-    """What an init segment says: ticks a second, and the tick of its media that is shown first."""
+    """What an init segment says of its one track: ticks a second, and the tick of its media shown first.
+
+    `delay` is how long nothing is shown before that, in ticks. `configuration` is what decoders are told of
+    the stream (the `stsd` box).
+    """
 
     timescale: int
     media_time: int
+    delay: int
+    configuration: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +81,11 @@ class Sample:
     size: int
     flags: int
     composition: int
+
+    @property
+    def keyframe(self) -> bool:
+        """Whether it can be decoded without others."""
+        return not self.flags & _NOT_SYNC
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +100,29 @@ class Fragment:
         """When each sample is decoded, and when the last one ends, in ticks."""
         return list(accumulate((s.duration for s in self.samples), initial=self.decode_time))
 
+    @property
+    def times(self) -> list[int]:
+        """When each sample is shown, in ticks."""
+        return [t + s.composition for t, s in zip(self.decode_times, self.samples, strict=False)]
+
     def shown(self) -> tuple[int, int]:
         """Return when its first sample is shown and when the last one ends, in ticks."""
-        spans = [
-            (t + s.composition, s.duration) for t, s in zip(self.decode_times, self.samples, strict=False)
-        ]
-        return min(start for start, _ in spans), max(start + duration for start, duration in spans)
+        times = self.times
+        return min(times), max(time + s.duration for time, s in zip(times, self.samples, strict=True))
+
+    def content(self) -> Content:
+        """Count what it holds."""
+        return Content(
+            len(self.samples),
+            sum(sample.keyframe for sample in self.samples),
+            2
+            + sum(
+                (a.duration != b.duration) + (a.composition != b.composition)
+                for a, b in pairwise(self.samples)
+            ),
+            sum(sample.size for sample in self.samples),
+            _reordered(self.times),
+        )
 
     def shown_from(self, time: int) -> Fragment:
         """Return it with its first sample shown then.
@@ -79,28 +153,59 @@ class Fragment:
         return Fragment(start, samples)
 
 
-def read_init(data: bytes) -> Init:
-    """Read an init segment of one track. Raises ValueError where it is none."""
-    boxes = {name: data[start:end] for name, start, end in _boxes(data)}
-    header = boxes.get(b"mdhd")
-    if not header:
-        raise ValueError("not an init segment")
-    (timescale,) = struct.unpack_from(">I", header, 20 if header[0] else 12)
-    edits = boxes.get(b"elst", bytes(8))
-    long, times = edits[0], [0]
-    for number in range(struct.unpack_from(">I", edits, 4)[0]):
-        times.append(
-            struct.unpack_from(">q" if long else ">i", edits, 16 + 20 * number if long else 12 + 12 * number)[
-                0
-            ]
-        )
-    # An empty edit, -1, delays the whole track.
-    return Init(timescale, max(times))
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A sample with its data. `time`, when it is presented, and `duration` are in ticks."""
+
+    data: memoryview
+    time: int
+    duration: int
+    keyframe: bool
 
 
-def configuration(data: bytes) -> bytes:
-    """Return what an init segment tells decoders of its stream (the `stsd` box)."""
-    return next((data[start:end] for name, start, end in _boxes(data) if name == b"stsd"), b"")
+class FragmentedMp4:
+    """An init segment and its fragments, read from a stream as they are iterated over, once.
+
+    Where parts follow each other, each may have an init segment of its own, if all describe the same. Raises
+    ValueError where they do not, where something is missing, and where it is another kind of file.
+    """
+
+    def __init__(self, stream: Readable) -> None:
+        beginning = bytearray()
+        self._media = _media(stream, beginning)
+        try:
+            self.init, samples = next(self._media)
+        except StopIteration:
+            raise ValueError("there is no media") from None
+        #: The first fragment's samples; with the init segment before it, as it is, for what knows its codec.
+        self.first = list(samples)
+        self.beginning = bytes(beginning)
+        beginning.clear()
+
+    def __iter__(self) -> Iterator[Coded]:
+        yield from self.first
+        self.first.clear()
+        for init, samples in self._media:
+            if (init.timescale, init.configuration) != (self.init.timescale, self.init.configuration):
+                raise ValueError("parts of one stream have been encoded differently")
+            yield from samples
+
+
+def read_init(data: bytes | memoryview) -> Init:
+    """Read an init segment. Raises ValueError where it is none of one track."""
+    boxes = _named(data)
+    if len(boxes.get(b"mdhd", ())) != 1 or not boxes.keys() >= {b"mvhd", b"stsd"}:
+        raise ValueError("not an init segment of one track")
+    timescale, movie_timescale = (_timescale(boxes[name][0]) for name in (b"mdhd", b"mvhd"))
+    media_time = delay = 0
+    for edits in boxes.get(b"elst", ()):
+        for duration, time in struct.iter_unpack(">Qq4x" if edits[0] else ">Ii4x", edits[8:]):
+            # An empty edit, -1, delays the whole track.
+            if time >= 0:
+                media_time = time
+                break
+            delay += round(duration * timescale / movie_timescale)
+    return Init(timescale, media_time, delay, bytes(boxes[b"stsd"][0]))
 
 
 def with_media_time(data: bytes, media_time: int) -> bytes:
@@ -120,16 +225,14 @@ def with_media_time(data: bytes, media_time: int) -> bytes:
     return data
 
 
-def read(data: bytes) -> Fragment:
+def read(data: bytes | memoryview) -> Fragment:
     """Read a segment that is one fragment of one track. Raises ValueError where it is something else."""
-    boxes = [(name, data[start:end]) for name, start, end in _boxes(data)]
-    runs = [body for name, body in boxes if name == b"trun"]
-    if len(runs) != 1:
+    boxes = _named(data)
+    if any(len(boxes.get(name, ())) != 1 for name in (b"tfhd", b"tfdt", b"trun")):
         raise ValueError("not a segment of one fragment")
-    named = dict(boxes)
-    time, defaults = named[b"tfdt"], _defaults(named[b"tfhd"])
+    time = boxes[b"tfdt"][0]
     (decode_time,) = struct.unpack_from(">Q" if time[0] else ">I", time, 4)
-    return Fragment(decode_time, tuple(_samples(runs[0], defaults)))
+    return Fragment(decode_time, tuple(_samples(boxes[b"trun"][0], _defaults(boxes[b"tfhd"][0]))))
 
 
 def retimed(data: bytes, fragment: Fragment) -> bytes:
@@ -156,7 +259,9 @@ def retimed(data: bytes, fragment: Fragment) -> bytes:
     return data[: start + 4] + struct.pack(">Q", fragment.decode_time) + data[start + 12 :]
 
 
-def _boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(
+    data: bytes | memoryview, start: int = 0, end: int | None = None
+) -> Iterator[tuple[bytes, int, int]]:
     """Give (name, start, end) of the content of each box and of those inside."""
     end = len(data) if end is None else end
     while start + 8 <= end:
@@ -169,18 +274,33 @@ def _boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tupl
         start += size
 
 
-def _defaults(header: bytes) -> tuple[int, int, int]:
-    """Return a `tfhd` box's (8.8.7) duration, size and flags of samples that do not have their own."""
+def _named(data: bytes | memoryview) -> dict[bytes, list[memoryview]]:
+    """Return the contents of boxes, at any depth, by name."""
+    found: dict[bytes, list[memoryview]] = {}
+    for name, start, end in _boxes(data):
+        found.setdefault(name, []).append(memoryview(data)[start:end])
+    return found
+
+
+def _timescale(header: memoryview) -> int:
+    (timescale,) = struct.unpack_from(">I", header, 20 if header[0] else 12)
+    return int(timescale)
+
+
+def _defaults(header: memoryview) -> tuple[int, int, int]:
+    """Return a `tfhd` box's duration, size and flags of samples that do not have their own."""
     flags = int.from_bytes(header[1:4])
-    at = 8 + (8 if flags & 0x1 else 0) + (4 if flags & 0x2 else 0)
+    if flags & _BASE_OFFSET or not flags & _BASE_IS_MOOF:
+        raise ValueError("a fragment that can be read only where it was written")
+    at = 12 if flags & _ENTRY else 8
     values = []
-    for flag in (0x8, 0x10, 0x20):
+    for flag in _DEFAULTS:
         values.append(int.from_bytes(header[at : at + 4]) if flags & flag else 0)
         at += 4 if flags & flag else 0
     return values[0], values[1], values[2]
 
 
-def _samples(run: bytes, defaults: tuple[int, int, int]) -> Iterator[Sample]:
+def _samples(run: memoryview, defaults: tuple[int, int, int]) -> Iterator[Sample]:
     flags, count = struct.unpack_from(">II", run)
     at = 8 + (4 if flags & _OFFSET else 0)
     duration, size, sample_flags = defaults
@@ -196,3 +316,70 @@ def _samples(run: bytes, defaults: tuple[int, int, int]) -> Iterator[Sample]:
                 (values[i],) = struct.unpack_from(">i" if flag == _COMPOSITION else ">I", run, at)
                 at += 4
         yield Sample(*values)
+
+
+def _reordered(times: list[int]) -> int:
+    before: list[int] = []
+    most = 0
+    for time in times:
+        at = bisect(before, time)
+        most = max(most, len(before) - at)
+        before.insert(at, time)
+    return most
+
+
+def _media(stream: Readable, beginning: bytearray) -> Iterator[tuple[Init, Iterator[Coded]]]:
+    """Read fragment after fragment; `beginning` gets what the first is made of."""
+    init = fragment = None
+    begun = False
+    for name, box, start in _read_boxes(stream):
+        if not begun:
+            beginning += box
+        if name == b"moov":
+            init = read_init(box)
+        elif name == b"moof":
+            fragment = read(box)
+        elif name == b"mdat":
+            if init is None or fragment is None:
+                raise ValueError("media that nothing describes")
+            if sum(sample.size for sample in fragment.samples) != len(box) - start:
+                raise ValueError("a fragment that describes something else than it holds")
+            begun = True
+            yield init, _coded(init, fragment, box[start:])
+            fragment = None
+
+
+def _coded(init: Init, fragment: Fragment, data: memoryview) -> Iterator[Coded]:
+    shift = init.delay - init.media_time
+    at = 0
+    for sample, time in zip(fragment.samples, fragment.times, strict=True):
+        yield Coded(data[at : at + sample.size], time + shift, sample.duration, sample.keyframe)
+        at += sample.size
+
+
+def _read_boxes(stream: Readable) -> Iterator[tuple[bytes, memoryview, int]]:
+    """Read (name, box, start of its content) of box after box; behind each is the padding that media need."""
+    while header := _read(stream, b"", 8, may_end=True):
+        size, name = struct.unpack(">I4s", header)
+        if size == 1:
+            header = _read(stream, header, 16)
+            (size,) = struct.unpack_from(">Q", header, 8)
+        if size < len(header):
+            raise ValueError("a box is damaged")
+        yield name, _read(stream, header, size), len(header)
+
+
+def _read(stream: Readable, begun: bytes | memoryview, size: int, *, may_end: bool = False) -> memoryview:
+    """Read on after what is there, until there are `size` bytes."""
+    data = memoryview(bytearray(size + _PADDING))[:size]
+    data[: len(begun)] = begun
+    at = len(begun)
+    while at < size:
+        chunk = stream.read(min(size - at, _CHUNK))
+        if not chunk:
+            if may_end and not at:
+                return data[:0]
+            raise ValueError("the stream ends in the middle of a box")
+        data[at : at + len(chunk)] = chunk
+        at += len(chunk)
+    return data

@@ -29,12 +29,11 @@ def segment_name(start: int | str, suffix: str = "m4s") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A media segment: when it is shown (ticks of its rendition), its bytes, its frames or packets."""
+    """A media segment: when it is shown (ticks of its rendition), and its bytes."""
 
     start: int
     end: int
     size: int
-    samples: int
     suffix: str = "m4s"
 
     @property

@@ -15,7 +15,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 from transcoding.media.facts import EntryPoint, SourceFacts, VideoFacts
-from transcoding.media.plan import LONGEST_GAP, SEGMENT_SECONDS, Plan, VideoPlan
+from transcoding.media.formats import Packaging
+from transcoding.media.plan import LONGEST_GAP, SEGMENT_SECONDS, Plan, VideoPlan, picture_bit_rate
 
 #: What encoding and decoding a pixel costs, relative to encoding one with x264. Rough: it only shapes parts.
 _ENCODING = {"h264": 1.0, "vp9": 3.0}
@@ -29,6 +30,10 @@ MOST_PARTS = 1000
 _MOST_LOOK_UPS = 128
 #: The most work that is one part because keyframes are rare, in seconds of 1080p.
 _LONGEST = 240.0
+#: The largest picture that is copied into a file in a worker's /tmp, which has 10 GB, bytes.
+LARGEST_COPY = 2 * 10**9
+#: Containers whose times never jump: streams that are read apart stay in step.
+_STEADY = ("mov", "matroska")
 #: A cut moves at most this share of a part's length to be near a keyframe.
 _REACH = 0.4
 
@@ -68,6 +73,19 @@ def part_length(source: SourceFacts, plan: Plan, part_seconds: float, threshold:
         return None
     length = max(part_seconds / work(video), duration / MOST_PARTS)
     return max(SEGMENT_SECONDS, SEGMENT_SECONDS * round(length / SEGMENT_SECONDS))
+
+
+def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
+    """Whether the picture is copied into a file that is too large for one worker's /tmp.
+
+    Then picture and sound are stored apart, and joined. FFmpeg's muxer of segments tells the times of frames
+    that last unequally long wrongly, so they are not.
+    """
+    video = plan.video
+    if video is None or not video.copied or plan.format.packaging is not Packaging.FILE:
+        return False
+    size = (picture_bit_rate(source, video.facts) or 0) * (plan.duration or 0.0) / 8
+    return size > LARGEST_COPY and video.facts.constant_frame_rate and source.container.startswith(_STEADY)
 
 
 def cut(source: SourceFacts, plan: Plan, length: float) -> tuple[Span, ...]:

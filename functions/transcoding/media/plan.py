@@ -261,7 +261,7 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
         return "there is none"
     width, height = output_size(video, _short_side(target, quality))
     rung = rung_for(min(width, height))
-    bit_rate = _picture_bit_rate(source, video)
+    bit_rate = picture_bit_rate(source, video)
     colour = meant(video)
     obstacles = (
         (video.codec != target.picture, f"it is {video.codec}"),
@@ -282,7 +282,8 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
     return next((reason for holds, reason in obstacles if holds), "")
 
 
-def _picture_bit_rate(source: SourceFacts, video: VideoFacts) -> int | None:
+def picture_bit_rate(source: SourceFacts, video: VideoFacts) -> int | None:
+    """Return the bit rate of the source's picture, in bits per second, as far as it is told."""
     if video.bit_rate:
         return video.bit_rate
     if source.bit_rate:
