@@ -68,11 +68,13 @@ def main() -> None:
     """Run all sections, or those that are named; what the others have measured before stays."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="short sources, no repeats")
-    parser.add_argument("sections", nargs="*", choices=[[], *_SECTIONS], default=_SECTIONS)
+    parser.add_argument("sections", nargs="*", help=f"all, or some of {', '.join(_SECTIONS)}")
     arguments = parser.parse_args()
+    if unknown := set(arguments.sections) - set(_SECTIONS):
+        parser.error(f"there is no {', '.join(unknown)}")
     sizes = sources.QUICK if arguments.quick else sources.FULL
     started = time.monotonic()
-    wanted = [name for name in _SECTIONS if name in arguments.sections]
+    wanted = [name for name in _SECTIONS if name in (arguments.sections or _SECTIONS)]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         try:

@@ -18,13 +18,13 @@ PRICES: Mapping[str, float] = {
     "Lambda, GB-seconds of /tmp": 0.0000000309,
     "DynamoDB, write units": 0.625 / 1e6,
     "DynamoDB, read units": 0.125 / 1e6,
-    "SQS, requests": 0.40 / 1e6,
+    # Messages with a group, as those of a fair queue have, cost a quarter more than others.
+    "SQS, requests": 0.50 / 1e6,
     "S3, PUT requests": 0.005 / 1e3,
     "S3, GET requests": 0.0004 / 1e3,
 }
 #: A minute of AVC up to 30 frames a second, single pass, in AWS Elemental MediaConvert's basic tier, dollars.
-#: Half of what a list of January 2021 has for up to 60 frames; now told as "normalized minutes", and less for
-#: large amounts.
+#: Of a list of January 2021; now told as "normalized minutes", and less for large amounts.
 MEDIACONVERT = {"SD": 0.0075, "HD": 0.015}
 
 #: FFmpeg opens a source with so many requests: its beginning, its index, and where it reads from.
@@ -38,8 +38,7 @@ _SERIAL = frozenset({"plan", "sound", "finish"})
 def measure(film: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a minute of output costs, by what is billed, for a film that was measured."""
     steps, minutes = film["steps"], film["seconds"] / 60
-    cores = film["cores"]
-    seconds = sum(_seconds(step, cores) for step in steps)
+    seconds = sum(map(_seconds, steps))
     starts = min(len(steps), int(film["parameters"]["MaxWorkers"])) * film["start"]["wall"]
     requests: Counter[str] = Counter()
     for step in steps:
@@ -63,7 +62,7 @@ def measure(film: Mapping[str, Any]) -> dict[str, Any]:
     return {"rows": rows, "total": total, "mediaconvert": MEDIACONVERT}
 
 
-def _seconds(step: Mapping[str, Any], cores: int) -> float:
-    """Return how long a step takes on Lambda, whose processors are kept as busy as those here."""
-    wall: float = step["wall"]
-    return wall if step["kind"] in _SERIAL else wall * cores / PROCESSORS
+def _seconds(step: Mapping[str, Any]) -> float:
+    """Return how long a step takes on Lambda, if a picture keeps all of its processors busy."""
+    seconds: float = step["wall"] if step["kind"] in _SERIAL else step["cpu"] / PROCESSORS
+    return seconds

@@ -71,7 +71,6 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> dict[str, Any]:
     part_seconds, fan_out_seconds = (float(bench.parameters[n]) for n in ("PartSeconds", "FanOutSeconds"))
     return {
         "seconds": sizes.film,
-        "cores": os.cpu_count(),
         "part_length": part_length(facts, plan(facts, FORMATS[_FORMAT], QUALITY), part_seconds, 0),
         "threshold": fan_out_seconds / a_second,
         "parameters": bench.parameters,
