@@ -53,8 +53,8 @@ def work_on(record: SQSRecord, lambda_context: LambdaContext) -> None:
     """Do the task, or the part of one, that a message names."""
     deadline = time.monotonic() + lambda_context.get_remaining_time_in_millis() / 1000
     owner = f"{lambda_context.aws_request_id}/{record.message_id}"
-    message = record.json_body
     try:
+        message = record.json_body
         if message["step"] == "part":
             outcome = job.run_part(message["task_id"], message["attempt"], message["part"], owner, deadline)
         else:

@@ -52,13 +52,13 @@ def stack_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         local_stack.stop(home)
 
 
-@pytest.fixture(scope="session")
-def stack(stack_home: Path) -> Stack:
-    """The running stack, as stack.json has it."""
-    return local_stack.start(stack_home, port=0)
+@pytest.fixture(scope="module")
+def stack(request: pytest.FixtureRequest, stack_home: Path) -> Stack:
+    """The running stack, as stack.json has it; with the template parameters of the module's `PARAMETERS`."""
+    return local_stack.start(stack_home, getattr(request.module, "PARAMETERS", None), port=0)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(stack: Stack) -> Api:
     """GET parameters go into the query, others into a JSON body; strings and bytes are a body as they are."""
 
@@ -84,12 +84,12 @@ def api(stack: Stack) -> Api:
     return call
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def s3(stack: Stack) -> Any:
     return client("s3", stack["aws_endpoint_url"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def upload(stack: Stack, s3: Any) -> Callable[[Path], str]:
     """Put a file into the source bucket; gives its s3:// URL."""
 
@@ -100,7 +100,7 @@ def upload(stack: Stack, s3: Any) -> Callable[[Path], str]:
     return put
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wait(api: Api) -> Wait:
     def poll(task_id: str, until: set[int] = FINAL, timeout: float = PATIENCE) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
@@ -117,7 +117,7 @@ def wait(api: Api) -> Wait:
     return poll
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def transcode(api: Api, wait: Wait) -> Callable[..., dict[str, Any]]:
     """Create a task with further parameters of create-transcode, wait for its end and give it."""
 

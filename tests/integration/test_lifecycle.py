@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import m3u8
 import pytest
 
-from local.deploy import client
-from local.stack import Stack
+from local import stack as local_stack
+from tests.integration.inside import item, keys, parent, pids, send, sweep, until
 from transcoding.domain.errors import Failure
 
-#: Seconds after which a worker that was killed has lost its task on the tests' stack (see conftest.py).
-LEASE = 20
+#: One worker does all of a task here: test_fanout.py has those that are cut into parts.
+PARAMETERS = {"FanOutSeconds": "86400"}
+#: Seconds after which a worker that was killed has lost its task on the tests' stack.
+LEASE = int(local_stack.PARAMETERS["LeaseSeconds"])
 
 
 @pytest.fixture(scope="module")
@@ -46,51 +45,6 @@ def running(api, upload, wait, long_clip, tmp_path) -> Iterator[tuple[str, Calla
     yield task["id"], encoders
     api("POST", "delete-transcode", {"id": task["id"]})
     until(lambda: not encoders())
-
-
-def pids(pattern: str) -> list[int]:
-    found = subprocess.run(
-        ["pgrep", "-f", f"bin/ffmpeg.*{pattern}"], capture_output=True, text=True, check=False
-    )
-    return [int(pid) for pid in found.stdout.split()]
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> float:
-    """Wait for a condition; return how long it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds} s"
-        time.sleep(0.1)
-    return time.monotonic() - started
-
-
-def sweep(stack: Stack) -> None:
-    answer = client("lambda", stack["aws_endpoint_url"]).invoke(
-        FunctionName=stack["functions"]["SweepFunction"], Payload=json.dumps({"source": "aws.scheduler"})
-    )
-    assert "FunctionError" not in answer, answer["Payload"].read()
-
-
-def keys(stack: Stack, s3: Any, task_id: str) -> list[str]:
-    pages = [
-        s3.list_objects_v2(Bucket=stack["output_bucket"], Prefix=f"{folder}/{task_id}/")
-        for folder in ("outputs", "work")
-    ]
-    return [item["Key"] for page in pages for item in page.get("Contents", [])]
-
-
-def item(stack: Stack, task_id: str) -> dict[str, Any]:
-    table = client("dynamodb", stack["aws_endpoint_url"])
-    return table.get_item(TableName=stack["table"], Key={"id": {"S": task_id}})["Item"]
-
-
-def send(stack: Stack, task_id: str) -> None:
-    body = json.dumps({"task_id": task_id, "step": "transcode"})
-    client("sqs", stack["aws_endpoint_url"]).send_message(QueueUrl=stack["queue_url"], MessageBody=body)
 
 
 def test_a_video_becomes_a_url_that_plays(stack, api, s3, upload, wait, make_clip):

@@ -314,6 +314,35 @@ def test_the_part_of_a_dead_worker_is_queued_again_soon_also_behind_a_backlog(
     assert [message.get("part") for message in aws.take_messages()] == [None, 1]
 
 
+def test_each_part_of_workers_that_die_one_after_another_is_queued_soon_and_once(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=2)
+    take(parts, task, 0)
+    clock.advance(45)
+    dead = take(parts, task, 1)
+    JobQueue(QUEUE_URL).send("another")
+    for _ in range(2):
+        clock.advance(30)
+        parts.heartbeat(dead, 0.5, LEASE)
+        janitor.sweep()
+    for _ in range(9):
+        clock.advance(19)
+        janitor.sweep()
+    assert [message.get("part") for message in aws.take_messages()] == [None, 0, 2, 1]
+
+
+def test_a_worker_that_gives_a_sign_of_life_late_keeps_its_part(
+    table: TaskTable, parts: PartTable, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=1)
+    seen = take(parts, task, 0)
+    clock.advance(61)
+    parts.heartbeat(seen, 0.5, LEASE)
+    parts.take_back(seen)
+    parts.heartbeat(seen, 0.6, LEASE)
+
+
 def test_parts_whose_messages_are_missing_are_queued_again_when_there_is_no_backlog(
     janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
@@ -375,12 +404,12 @@ def test_what_the_workers_of_parts_store_late_is_removed_and_so_are_the_parts(
     clock.advance(60)
     janitor.sweep()
     assert aws.keys() == []
+    assert not [item for item in aws.items() if item["id"]["S"].startswith("part#")]
     aws.put_object(f"outputs/{task.id}/1/0")
     clock.advance(900)
     janitor.sweep()
     assert aws.keys() == []
     assert "attention" not in aws.item(task.id)
-    assert not [item for item in aws.items() if item["id"]["S"].startswith("part#")]
 
 
 # Dead letters

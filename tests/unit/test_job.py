@@ -31,6 +31,7 @@ class Transcoder:
     def __init__(self, aws: Aws) -> None:
         self.aws = aws
         self.then: Callable[..., int | None] = lambda task, report, part=None: None
+        self.then_finish: Callable[..., None] = lambda task, report: None
         self.cuts = 0
         self.finished: list[int] = []
 
@@ -68,9 +69,14 @@ class Transcoder:
         self.aws.put_object(f"{output_prefix(task.id, task.attempt)}{part.start}.m4s")
         return self.then(task, report, part)
 
+    def target_key(self, task: Task) -> str:
+        return f"{output_prefix(task.id, task.attempt)}master.m3u8"
+
     def finish(self, task: Task, prepared: object, parts: list[Part], report: Callable[[float], None]) -> str:
         self.finished.append(len(parts))
-        return f"{output_prefix(task.id, task.attempt)}master.m3u8"
+        self.aws.put_object(self.target_key(task))
+        self.then_finish(task, report)
+        return self.target_key(task)
 
 
 @pytest.fixture(autouse=True)
@@ -297,25 +303,8 @@ def test_each_part_that_is_done_queues_another_and_the_last_finishes_the_task(
     assert (done.status, done.progress) == (Status.SUCCEEDED, 1.0)
     assert done.target_url.endswith("/1/master.m3u8")
     assert transcoder.finished == [4]
-    assert aws.keys() == [f"outputs/{cut_task.id}/1/{start}.m4s" for start in (0, 100, 200, 300)]
-
-
-def test_parts_stay_until_it_is_written_that_they_were_joined(
-    cut_task, run_part, run, table, clock, aws, monkeypatch
-):
-    def unavailable(*arguments: Any) -> None:
-        raise UnavailableError("the database")
-
-    for number in range(3):
-        run_part(cut_task, number)
-    with monkeypatch.context() as patched:
-        patched.setattr(table, "succeed", unavailable)
-        with pytest.raises(RetryLaterError):
-            run_part(cut_task, 3)
-    assert f"work/{cut_task.id}/1/prepared.json" in set(aws.keys())
-    clock.now += LEASE.total_seconds() + 1
-    assert run(cut_task.id) is Outcome.SUCCEEDED
-    assert all(key.startswith("outputs/") for key in list(aws.keys()))
+    names = ("0.m4s", "100.m4s", "200.m4s", "300.m4s", "master.m3u8")
+    assert aws.keys() == [f"outputs/{cut_task.id}/1/{name}" for name in names]
 
 
 def test_messages_of_parts_that_come_again_change_nothing(cut_task, run_part, table, transcoder, run):
@@ -390,3 +379,76 @@ def test_the_progress_of_a_part_is_added_while_it_runs(cut_task, run_part, table
 
     transcoder.then = then
     assert run_part(cut_task, 1) is Outcome.PART_DONE
+
+
+def test_what_was_joined_before_its_worker_died_is_not_joined_again(
+    cut_task, run_part, run, table, transcoder, monkeypatch
+):
+    succeed = table.succeed
+
+    def unavailable(*_: object) -> None:
+        raise UnavailableError("the database")
+
+    monkeypatch.setattr(table, "succeed", unavailable)
+    for number in (0, 1, 2):
+        run_part(cut_task, number)
+    with pytest.raises(RetryLaterError):
+        run_part(cut_task, 3)
+    monkeypatch.setattr(table, "succeed", succeed)
+    table._clock.advance(61)
+    assert run(cut_task.id) is Outcome.SUCCEEDED
+    assert transcoder.finished == [4]
+    assert read(table, cut_task).target_url.endswith("/1/master.m3u8")
+
+
+def test_a_message_of_a_part_finishes_a_task_that_could_not_be_finished(
+    cut_task, run_part, table, transcoder, aws
+):
+    transcoder.then_finish = fail(OSError("the disk is on fire"))
+    for number in (0, 1, 2):
+        run_part(cut_task, number)
+    with pytest.raises(RetryLaterError):
+        run_part(cut_task, 3)
+    transcoder.then_finish = lambda task, report: None
+    assert run_part(cut_task, 3) is Outcome.SUCCEEDED
+    assert run_part(cut_task, 3) is Outcome.IDLE
+    assert not [item for item in aws.items() if item["id"]["S"].startswith("part#")]
+
+
+def test_a_worker_that_joins_too_late_leaves_what_another_has_published(
+    cut_task, run_part, run, table, transcoder, aws
+):
+    def then(task: Task, report: Callable[[float], None]) -> None:
+        transcoder.then_finish = lambda task, report: None
+        table._clock.advance(61)
+        assert run(task.id) is Outcome.SUCCEEDED
+        raise TaskFailedError(Failure.DAMAGED, "Its parts are gone.")
+
+    transcoder.then_finish = then
+    for number in (0, 1, 2):
+        run_part(cut_task, number)
+    assert run_part(cut_task, 3) is Outcome.LOST
+    assert read(table, cut_task).status is Status.SUCCEEDED
+    assert aws.keys()[-1] == f"outputs/{cut_task.id}/1/master.m3u8"
+
+
+def test_parts_that_do_not_fit_fail_the_task_and_leave_nothing(cut_task, run_part, table, transcoder, aws):
+    transcoder.then_finish = fail(TaskFailedError(Failure.DAMAGED, "It is torn."))
+    outcomes = [run_part(cut_task, number) for number in range(4)]
+    assert outcomes == [Outcome.PART_DONE] * 3 + [Outcome.FAILED]
+    assert read(table, cut_task).error_info == "It is torn."
+    assert aws.keys() == []
+
+
+def test_a_short_lease_is_extended_in_time(run, table, task, transcoder, monkeypatch, worker):
+    monkeypatch.setattr(job, "TASK_INTERVAL", 60)
+    monkeypatch.setattr(worker, "_lease", timedelta(seconds=1))
+    first = table._clock.now
+
+    def then(task: Task, report: Callable[[float], None]) -> None:
+        table._clock.advance(0.9)
+        time.sleep(0.6)
+        assert read(table, task).lease_expires_at == first + 1.9
+
+    transcoder.then = then
+    assert run(task.id) is Outcome.SUCCEEDED

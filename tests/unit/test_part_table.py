@@ -85,7 +85,7 @@ def test_a_task_may_have_more_parts_than_a_batch(table: TaskTable, parts: PartTa
 
 @pytest.mark.parametrize("event", ["taken over", "deleted", "failed"])
 def test_a_worker_that_lost_its_task_does_not_cut_it(
-    table: TaskTable, parts: PartTable, clock: Clock, event: str
+    table: TaskTable, parts: PartTable, aws: Aws, clock: Clock, event: str
 ) -> None:
     task_id = table.create("s3://bucket/key", 5, "m3u8", None)[0].id
     task = table.claim(task_id, "planner", LEASE)
@@ -101,6 +101,7 @@ def test_a_worker_that_lost_its_task_does_not_cut_it(
     with pytest.raises(LeaseLostError):
         parts.fan_out(task, plan(task))
     assert read(table, task) == before
+    assert not [item for item in aws.items() if item["id"]["S"].startswith("part#")]
 
 
 def test_each_number_is_queued_once(table: TaskTable, parts: PartTable) -> None:

@@ -232,6 +232,7 @@ def _sweep(tasks: TaskTable, parts: PartTable) -> None:
     tasks.mark_waiting(task.id)
     tasks.postpone(task, timedelta(seconds=60))
     parts.all(cut)
+    parts.take_back(Part(task.id, 1, 0, "picture", 0, None))
     parts.next_part(task.id, 1)
     parts.fail_incomplete(cut, Failure.WORKER_LOST, "Lost.")
     parts.remove(cut)

@@ -54,6 +54,7 @@ class PartTable(Table):
             # The write is repeated when its answer is lost, and finds what it has itself written.
             found = self._running(task.id, task.attempt)
             if found is None or found.parts == 0:
+                self._remove(task, len(parts))
                 raise LeaseLostError(task.id)
 
     def next_part(self, task_id: str, attempt: int) -> int | None:
@@ -181,9 +182,12 @@ class PartTable(Table):
 
     def remove(self, task: Task) -> None:
         """Remove a task's parts, when it has ended."""
-        with available(), PartRecord.batch_write() as batch:
-            for number in range(task.parts):
-                batch.delete(PartRecord(PartRecord.key(task.id, task.attempt, number)))
+        self._remove(task, task.parts)
+
+    def take_back(self, part: Part) -> None:
+        """End the lease of a part if it is over: the part waits for a worker again, as it did at first."""
+        over = _owned(part) & _unowned(self._clock())
+        self._change(_key(part), over, *_end_part_lease())
 
     def fail_unowned(self, task_id: str, attempt: int, number: int, code: Failure, info: str) -> bool:
         """End the task of a part that no live worker has.
@@ -226,6 +230,11 @@ class PartTable(Table):
         with available(), PartRecord.batch_write() as batch:
             for part in parts:
                 batch.save(self._record(part))
+
+    def _remove(self, task: Task, count: int) -> None:
+        with available(), PartRecord.batch_write() as batch:
+            for number in range(count):
+                batch.delete(PartRecord(PartRecord.key(task.id, task.attempt, number)))
 
     def _record(self, part: Part) -> PartRecord:
         return PartRecord(

@@ -28,6 +28,12 @@ class OutputStore:
         self._bucket = bucket
         self._s3 = clients.s3()
 
+    def holds(self, key: str) -> bool:
+        """Tell whether there is an object of this key. Raises UnavailableError."""
+        with clients.availability("the output bucket"):
+            answer = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+        return any(item["Key"] == key for item in answer.get("Contents", []))
+
     def remove_task(self, task_id: str) -> None:
         """Remove all that a task has stored. Raises UnavailableError."""
         for folder in (f"outputs/{task_id}/", f"work/{task_id}/"):

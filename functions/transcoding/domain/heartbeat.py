@@ -19,7 +19,7 @@ logger = Logger(child=True)
 
 
 class Heartbeat:
-    """Calls `beat` every `interval` seconds while the `with` block runs.
+    """Calls `beat` every `interval` seconds, four times in a lease at least, while the `with` block runs.
 
     Where the table cannot be reached until the lease is over, the lease counts as lost: another worker may
     have the task by then.
@@ -28,7 +28,7 @@ class Heartbeat:
     def __init__(self, beat: Beat, lease: timedelta, interval: float) -> None:
         self._beat_once = beat
         self._lease = lease
-        self._interval = interval
+        self._interval = min(interval, lease.total_seconds() / 4)
         self._progress = 0.0
         self._ends = time.monotonic() + lease.total_seconds()
         self._lost = threading.Event()

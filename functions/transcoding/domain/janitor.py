@@ -12,6 +12,7 @@ from aws_lambda_powertools import Logger
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
+from transcoding.data.table import SOON
 from transcoding.data.task_table import QUEUE_PATIENCE, TaskTable
 from transcoding.domain.errors import WORKER_LOST_INFO, Failure, UnavailableError
 from transcoding.domain.model import Status, Task
@@ -88,11 +89,11 @@ class Sweep:
                 self._table.postpone(task, QUEUE_PATIENCE)
             case Status.FAILED | Status.DELETED:
                 self._store.remove_task(task.id)
+                self._parts.remove(task)
                 lingering = task.updated_at.timestamp() + PARTS_LINGER.total_seconds() - self._clock()
                 if task.parts and lingering > 0:
                     self._table.postpone(task, timedelta(seconds=lingering))
                     return
-                self._parts.remove(task)
                 self._table.settle(task.id)
 
     def _look_at_parts(self, task: Task, *, backlog: bool) -> None:
@@ -102,21 +103,20 @@ class Sweep:
             return
         begun = [part for part in parts if part.number < task.parts_queued and not part.done]
         lease_ends = [part.lease_expires_at for part in begun if part.lease_expires_at > now]
-        # The message of a part that no worker has had may be one of the backlog.
-        stuck = [
-            part.number
-            for part in begun
-            if part.lease_expires_at <= now and (part.lease_expires_at or not backlog)
-        ]
+        lost = [part for part in begun if 0 < part.lease_expires_at <= now]
+        for part in lost:
+            self._parts.take_back(part)
+        # The message of a part that waits for a worker may be one of the backlog.
+        waiting = [] if backlog else [part for part in begun if not part.lease_expires_at]
+        stuck = [part.number for part in (*lost, *waiting)]
         for _ in range(min(task.parts - task.parts_queued, self._window - len(begun))):
             number = self._parts.next_part(task.id, task.attempt)
             if number is not None:
                 stuck.append(number)
         self._queue.send_part(task.id, task.attempt, *stuck)
-        if stuck or not lease_ends:
-            self._table.postpone(task, QUEUE_PATIENCE)
-        else:
-            self._table.postpone(task, min(QUEUE_PATIENCE, timedelta(seconds=min(lease_ends) - now)))
+        # Also of a part that is on the queue now, the next worker may die.
+        delays = [timedelta(seconds=end - now) for end in lease_ends]
+        self._table.postpone(task, min([*delays, SOON if stuck else QUEUE_PATIENCE]))
 
 
 def bury(table: TaskTable, parts: PartTable, store: OutputStore, message: str) -> bool:

@@ -126,8 +126,11 @@ class Job:
         """
         _remove_stale_folders()
         part = self._parts.claim(task_id, attempt, number, owner, self._lease)
-        task = self._table.get(task_id) if part else None
+        task = self._table.get(task_id)
         if part is None or task is None:
+            if task and task.status is Status.RUNNING and task.parts and not task.parts_left:
+                # The worker of the last part could not finish the task, or did not learn that it was last.
+                return self.run(task_id, owner, deadline)
             logger.info("nothing to do", task_id=task_id, part=number)
             return Outcome.IDLE
         logger.info("part taken up", task_id=task_id, attempt=attempt, part=number, tries=part.tries)
@@ -140,11 +143,10 @@ class Job:
             return Outcome.LOST
         except TaskFailedError:
             return Outcome.FAILED
-        if not last:
-            return Outcome.PART_DONE
-        if time.monotonic() < deadline - _JOINING:
+        if last and time.monotonic() < deadline - _JOINING:
             return self.run(task_id, owner, deadline)
-        self._queue.send(task_id)
+        if last:
+            self._queue.send(task_id)
         return Outcome.PART_DONE
 
     def _attempt(self, task: Task, report: Report, deadline: float) -> Outcome:
@@ -163,14 +165,16 @@ class Job:
 
     def _finish(self, task: Task, report: Report) -> Outcome:
         def make() -> str:
-            parts = self._parts.all(task)
-            return self._transcoder.finish(task, self._transcoder.recall(task), parts, report)
+            key = self._transcoder.target_key(task)
+            # It is stored last: where it is, a worker has joined the parts that could not say so any more.
+            if not self._outputs.holds(key):
+                prepared = self._transcoder.recall(task)
+                key = self._transcoder.finish(task, prepared, self._parts.all(task), report)
+            self._outputs.remove_all_but(task.id, task.attempt)
+            return key
 
         outcome = self._end(task, make)
-        # Until its end is written, another worker may have to finish the task.
-        with suppress(UnavailableError):  # S3 and DynamoDB remove them in days
-            if outcome is Outcome.SUCCEEDED:
-                self._outputs.remove_all_but(task.id, task.attempt)
+        with suppress(UnavailableError):  # DynamoDB removes them in days
             self._parts.remove(task)
         return outcome
 
@@ -183,8 +187,12 @@ class Job:
         except (TaskFailedError, OutOfTimeError) as error:
             failure = _failure(error)
             logger.warning("failed", task_id=task.id, error_code=int(failure.code), error_info=failure.info)
-            self._remove_quietly(task)
+            if not task.parts:
+                self._remove_quietly(task)
             self._table.fail(task.id, task.lease_owner, failure.code, failure.info)
+            if task.parts:
+                # Not before: if the task was another worker's by now, so would be what is stored.
+                self._remove_ended(task)
             return Outcome.FAILED
         except Exception:
             logger.exception("attempt failed", task_id=task.id, attempt=task.attempt)

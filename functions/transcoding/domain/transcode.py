@@ -247,13 +247,17 @@ class Transcoder:
         duration = max(track.duration for track in tracks.values())
         _check_result(work, tracks[command.VIDEO].content.samples, duration)
         prefix = output_prefix(task.id, task.attempt)
-        key = prefix + work.format.entry
+        key = self.target_key(task)
         if work.format.packaging is Packaging.SEGMENTS:
             put_playlists(self._media, work, prefix, tracks, texts)
         else:
             folder = work_prefix(task.id, task.attempt)
             put_file(self._media, work, folder, key, tracks, partial(_report_end, report))
         return key
+
+    def target_key(self, task: Task) -> str:
+        """Return the key that `target_url` is to point at: of what is stored last."""
+        return output_prefix(task.id, task.attempt) + FORMATS[task.format].entry
 
     def _run_span(
         self,

@@ -1,0 +1,102 @@
+"""What is to be seen and done behind the service's back: its processes, its table, its queue, its buckets."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from local.deploy import client
+from local.stack import Stack
+
+
+def pids(source: str, program: str = "bin/ffmpeg") -> list[int]:
+    """Find the processes of a program that read a source of this name."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"{program}.*{source}"], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> float:
+    """Wait for a condition; return how long it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"not within {seconds} s"
+        time.sleep(0.1)
+    return time.monotonic() - started
+
+
+def sweep(stack: Stack) -> None:
+    answer = client("lambda", stack["aws_endpoint_url"]).invoke(
+        FunctionName=stack["functions"]["SweepFunction"], Payload=json.dumps({"source": "aws.scheduler"})
+    )
+    assert "FunctionError" not in answer, answer["Payload"].read()
+
+
+def keys(stack: Stack, s3: Any, task_id: str) -> list[str]:
+    pages = [
+        s3.list_objects_v2(Bucket=stack["output_bucket"], Prefix=f"{folder}/{task_id}/")
+        for folder in ("outputs", "work")
+    ]
+    return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+@cache
+def _dynamodb(endpoint_url: str) -> Any:
+    return client("dynamodb", endpoint_url)
+
+
+def item(stack: Stack, task_id: str) -> dict[str, Any]:
+    table = _dynamodb(stack["aws_endpoint_url"])
+    return table.get_item(TableName=stack["table"], Key={"id": {"S": task_id}})["Item"]
+
+
+def parts(stack: Stack, task_id: str) -> dict[int, dict[str, Any]]:
+    """Read the items of a task's parts, of all its attempts, by their numbers."""
+    table = _dynamodb(stack["aws_endpoint_url"])
+    pages = table.get_paginator("scan").paginate(TableName=stack["table"], ConsistentRead=True)
+    items = [item for page in pages for item in page["Items"]]
+    own = [item for item in items if item["id"]["S"].startswith(f"part#{task_id}#")]
+    return {int(item["number"]["N"]): item for item in own}
+
+
+def hurry(stack: Stack, task_id: str) -> None:
+    """Have the sweep look at a task now, if it is to look at it at all."""
+    table = _dynamodb(stack["aws_endpoint_url"])
+    with suppress(table.exceptions.ConditionalCheckFailedException):
+        table.update_item(
+            TableName=stack["table"],
+            Key={"id": {"S": task_id}},
+            UpdateExpression="SET attention_at = :now",
+            ConditionExpression="attribute_exists(attention)",
+            ExpressionAttributeValues={":now": {"N": "0"}},
+        )
+    sweep(stack)
+
+
+def send(stack: Stack, task_id: str, **part: object) -> None:
+    """Queue a task, or a part of one: `attempt` and `part`."""
+    put(stack, json.dumps({"task_id": task_id, "step": "part" if part else "transcode"} | part))
+
+
+def put(stack: Stack, body: str) -> None:
+    """Put a message on the queue."""
+    client("sqs", stack["aws_endpoint_url"]).send_message(QueueUrl=stack["queue_url"], MessageBody=body)
+
+
+def queued(stack: Stack) -> int:
+    """Count the messages that wait for a worker."""
+    answer = client("sqs", stack["aws_endpoint_url"]).get_queue_attributes(
+        QueueUrl=stack["queue_url"], AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"])

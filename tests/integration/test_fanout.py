@@ -1,0 +1,315 @@
+"""A long source that many workers share becomes one result or none, whatever dies, vanishes, comes twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+from xml.etree import ElementTree
+
+import m3u8
+import pytest
+
+from local.package import FFMPEG_DIR
+from tests.integration.inside import hurry, item, keys, parent, parts, pids, put, queued, send, until
+from transcoding.domain.errors import Failure
+from transcoding.domain.model import MAX_ATTEMPTS
+
+#: Small clips become parts of 6 s, and a worker that died is missed soon.
+PARAMETERS = {"FanOutSeconds": "1", "PartSeconds": "1", "LeaseSeconds": "5"}
+LEASE = int(PARAMETERS["LeaseSeconds"])
+SECONDS = 36
+FRAMES = 25 * SECONDS
+#: Its sound, and pieces of 6 s of its picture.
+PARTS = 7
+RUNNING, SUCCEEDED, FAILED = 1, 2, 3
+
+Create = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture(scope="module")
+def film(make_clip) -> Path:
+    return make_clip("film.mkv", size="1280x720", seconds=SECONDS, options=("-g", "50"))
+
+
+@pytest.fixture
+def create(api, upload, film, tmp_path) -> Create:
+    """Create a task with a source of a name of its own; gives its id and that name."""
+
+    def run(clip: Path = film, **parameters: Any) -> tuple[str, str]:
+        source = tmp_path / f"{time.time_ns()}{clip.suffix}"
+        source.symlink_to(clip)
+        wanted = {"task_config_temp_id": 1, "format": "m3u8"} | parameters
+        status, answer = api("POST", "create-transcode", {"origin_url": upload(source)} | wanted)
+        assert status == 200, answer
+        return answer["id"], source.name
+
+    return run
+
+
+@pytest.fixture
+def cut(stack, create) -> Callable[..., tuple[str, str]]:
+    """Create a task, and give its id and its source's name when the picture is being encoded."""
+
+    def run(**parameters: Any) -> tuple[str, str]:
+        task_id, source = create(**parameters)
+        until(lambda: "parts" in item(stack, task_id) and pids(source))
+        return task_id, source
+
+    return run
+
+
+def frame_times(path: str) -> list[float]:
+    command = [str(FFMPEG_DIR / "ffprobe"), "-v", "error", "-select_streams", "v", "-show_packets"]
+    command += ["-show_entries", "packet=pts_time", "-of", "csv=p=0", path]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    times = sorted(float(line.strip(",")) for line in lines)
+    return [round(time - times[0], 3) for time in times]
+
+
+def named(task: dict[str, Any]) -> set[str]:
+    """The URLs of all that a result's playlists, and its manifest, name."""
+    folder = task["target_url"].rpartition("/")[0]
+    master = m3u8.load(f"{folder}/master.m3u8")
+    urls = {task["target_url"], f"{folder}/master.m3u8"}
+    for playlist in (master.playlists[0].absolute_uri, master.media[0].absolute_uri):
+        media = m3u8.load(playlist)
+        urls |= {playlist, media.segment_map[0].absolute_uri, *(s.absolute_uri for s in media.segments)}
+    return urls
+
+
+def assert_whole(stack: Any, s3: Any, task: dict[str, Any], film: Path) -> None:
+    """The result has every frame of the source at its time, and nothing else is left of the work."""
+    assert (task["status"], task["progress"], task["error_code"]) == (SUCCEEDED, 1.0, 0), task
+    stored = {f"{stack['output_base_url']}/{key}" for key in keys(stack, s3, task["id"])}
+    assert stored == named(task)
+    folder = task["target_url"].rpartition("/")[0]
+    times = frame_times(f"{folder}/video/index.m3u8")
+    assert times == frame_times(str(film))
+    decoding = [str(FFMPEG_DIR / "ffmpeg"), "-nostdin", "-v", "warning", "-i", f"{folder}/master.m3u8"]
+    decoded = subprocess.run([*decoding, "-f", "null", "-"], capture_output=True, text=True, check=True)
+    assert decoded.stderr == ""
+    until(lambda: not parts(stack, task["id"]), 10)
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mpd"])
+def test_many_workers_make_one_result_and_tell_how_far_they_are(stack, api, s3, create, film, format):
+    task_id, _ = create(format=format)
+    seen: list[dict[str, Any]] = []
+    while not seen or seen[-1]["status"] < SUCCEEDED:
+        seen.append(api("GET", "get-transcode", {"id": task_id})[1]["transcoding"])
+        time.sleep(0.2)
+    assert_whole(stack, s3, seen[-1], film)
+    progress = [task["progress"] for task in seen]
+    assert progress == sorted(progress)
+    assert len(set(progress)) >= PARTS
+    assert [task["target_url"] for task in seen[:-1]] == [""] * (len(seen) - 1)
+    assert item(stack, task_id)["parts"] == {"N": str(PARTS)}
+
+
+def test_a_manifest_tells_of_the_segments_that_are_there(s3, stack, create, wait):
+    task = wait(create(format="mpd")[0])
+    with urlopen(task["target_url"]) as answer:
+        manifest = ElementTree.parse(answer)
+    space = "{urn:mpeg:dash:schema:mpd:2011}"
+    told = set()
+    for representation in manifest.iter(f"{space}Representation"):
+        template = next(representation.iter(f"{space}SegmentTemplate"))
+        told.add(template.attrib["initialization"])
+        at = 0
+        for run in template.iter(f"{space}S"):
+            at = int(run.get("t", at))
+            for _ in range(int(run.get("r", 0)) + 1):
+                told.add(template.attrib["media"].replace("$Time$", str(at)))
+                at += int(run.attrib["d"])
+    stored = {key.split("/", 3)[3] for key in keys(stack, s3, task["id"])}
+    assert {name for name in stored if name.endswith((".m4s", ".mp4"))} == told
+
+
+def test_the_part_of_a_worker_that_is_killed_goes_to_another(stack, s3, cut, wait, film):
+    task_id, source = cut()
+    victim = pids(source)[0]
+    os.kill(parent(victim), signal.SIGKILL)
+    assert until(lambda: victim not in pids(source)) < 3
+    time.sleep(LEASE + 1)
+    hurry(stack, task_id)
+    assert_whole(stack, s3, wait(task_id), film)
+    assert (item(stack, task_id)["attempt"], item(stack, task_id)["finishes"]) == ({"N": "1"}, {"N": "1"})
+
+
+def test_the_parts_of_ffmpeg_that_is_killed_are_tried_again(stack, s3, cut, wait, film):
+    task_id, source = cut()
+    for pid in pids(source):
+        os.kill(pid, signal.SIGKILL)
+    assert_whole(stack, s3, wait(task_id), film)
+
+
+def workers(source: str) -> set[int]:
+    """The workers that are looking at a source or encoding it now."""
+    found = set()
+    for program in ("bin/ffmpeg", "bin/ffprobe", "transcoding.media.index"):
+        for pid in pids(source, program):
+            with suppress(FileNotFoundError):
+                found.add(parent(pid))
+    return found - {1}
+
+
+def tries(stack: Any, task_id: str) -> int:
+    """How often anything of a task that is not done has been tried, at most."""
+    task = item(stack, task_id)
+    undone = [part for part in parts(stack, task_id).values() if "done" not in part]
+    counts = [int(part["tries"]["N"]) for part in undone]
+    return max([0 if counts or "parts" in task else int(task["attempt"]["N"]), *counts])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_workers_may_be_killed_at_any_time(stack, s3, create, wait, film, seed):
+    chance = random.Random(seed)
+    task_id, source = create()
+    ends = time.monotonic() + 20
+    known: set[int] = set()
+    killed = 0
+    while time.monotonic() < ends and int(item(stack, task_id)["status"]["N"]) < SUCCEEDED:
+        found = workers(source)
+        known |= found
+        # The third try of anything is its last.
+        if tries(stack, task_id) < MAX_ATTEMPTS and found:
+            os.kill(chance.choice(sorted(found)), signal.SIGKILL)
+            killed += 1
+        time.sleep(chance.uniform(0.2, 2.5))
+        hurry(stack, task_id)
+    assert killed >= 3
+
+    def done() -> bool:
+        hurry(stack, task_id)
+        time.sleep(1)
+        return int(item(stack, task_id)["status"]["N"]) >= SUCCEEDED
+
+    until(done, 120)
+    assert_whole(stack, s3, wait(task_id), film)
+
+
+def test_a_worker_that_is_killed_when_the_last_part_is_done_is_replaced(stack, s3, create, wait, film):
+    task_id, source = create()
+    known: set[int] = set()
+
+    def left() -> int:
+        return int(item(stack, task_id).get("parts_left", {"N": str(PARTS)})["N"])
+
+    while left() > 1:
+        known |= workers(source)
+        time.sleep(0.1)
+    known |= workers(source)
+    while left():
+        pass
+    for worker in known:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+    time.sleep(LEASE + 1)
+    hurry(stack, task_id)
+    assert_whole(stack, s3, wait(task_id), film)
+
+
+def test_a_task_that_is_deleted_while_its_parts_run_leaves_nothing(stack, api, s3, cut):
+    task_id, source = cut()
+    until(lambda: len(pids(source)) == 2)
+    assert api("POST", "delete-transcode", {"id": task_id})[0] == 200
+    assert until(lambda: not pids(source)) < 10
+    until(lambda: not keys(stack, s3, task_id), 10)
+    time.sleep(3)
+    assert keys(stack, s3, task_id) == []
+    assert not pids(source)
+    hurry(stack, task_id)
+    assert parts(stack, task_id) == {}
+    assert item(stack, task_id)["status"] == {"N": "4"}
+
+
+def assert_nothing_left(stack: Any, s3: Any, task_id: str, source: str) -> None:
+    until(lambda: not pids(source), 10)
+    until(lambda: not keys(stack, s3, task_id), 10)
+    hurry(stack, task_id)
+    assert parts(stack, task_id) == {}
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.mp4"])
+def test_a_source_that_is_cut_off_fails_once(stack, s3, create, wait, make_clip, tmp_path, name):
+    index_first = ("-movflags", "+faststart") if name == "film.mp4" else ()
+    clip = make_clip(name, size="1280x720", seconds=SECONDS, options=("-g", "50", *index_first))
+    cut_off = tmp_path / f"cut-off-{name}"
+    cut_off.write_bytes(clip.read_bytes()[: clip.stat().st_size * 6 // 10])
+    task_id, source = create(cut_off)
+    task = wait(task_id)
+    assert (task["status"], task["error_code"]) == (FAILED, Failure.DAMAGED)
+    assert "Upload the whole file again" in task["error_info"]
+    assert item(stack, task_id)["attempt"] == {"N": "1"}
+    assert_nothing_left(stack, s3, task_id, source)
+
+
+def test_a_source_that_vanishes_fails_the_task_once(stack, s3, cut, wait):
+    task_id, source = cut()
+    s3.delete_object(Bucket=stack["source_bucket"], Key=source)
+    task = wait(task_id)
+    assert (task["status"], task["error_code"]) == (FAILED, Failure.SOURCE_NOT_FOUND)
+    assert "removed" in task["error_info"]
+    assert item(stack, task_id)["attempt"] == {"N": "1"}
+    assert_nothing_left(stack, s3, task_id, source)
+    assert item(stack, task_id)["error_info"]["S"] == task["error_info"]
+
+
+@pytest.mark.parametrize("other", ["text", "picture", "shorter"])
+def test_a_source_that_is_overwritten_brings_the_task_to_an_end(stack, s3, cut, wait, make_clip, other):
+    task_id, source = cut()
+    content = b"not a video\n" * 100_000
+    if other == "picture":
+        content = make_clip("other.mkv", size="320x240", seconds=SECONDS, audio=False).read_bytes()
+    elif other == "shorter":
+        content = make_clip("short.mkv", size="1280x720", seconds=2).read_bytes()
+    s3.put_object(Bucket=stack["source_bucket"], Key=source, Body=content)
+    task = wait(task_id)
+    assert task["status"] in {SUCCEEDED, FAILED}
+    if task["status"] == FAILED:
+        assert task["error_info"]
+        assert_nothing_left(stack, s3, task_id, source)
+
+
+def test_messages_that_come_twice_late_or_never_were_change_nothing(stack, s3, cut, wait, film):
+    task_id, source = cut()
+    for number in (0, 1, 1, PARTS - 1, PARTS, -1, 10**9, "0", None, 1.5):
+        send(stack, task_id, attempt=1, part=number)
+    for attempt in (0, 2, "1", None):
+        send(stack, task_id, attempt=attempt, part=0)
+    send(stack, task_id)
+    send(stack, "neverwas", attempt=1, part=0)
+    malformed = [{}, [], 1, None, "", {"task_id": task_id}, {"task_id": task_id, "step": "part"}]
+    for message in malformed:
+        put(stack, json.dumps(message))
+    put(stack, "{")
+    task = wait(task_id)
+    assert_whole(stack, s3, task, film)
+    assert item(stack, task_id)["attempt"] == {"N": "1"}
+    before, stored = item(stack, task_id), keys(stack, s3, task_id)
+    for number in range(PARTS):
+        send(stack, task_id, attempt=1, part=number)
+    send(stack, task_id)
+    until(lambda: queued(stack) == 0)
+    time.sleep(1)
+    assert (item(stack, task_id), keys(stack, s3, task_id)) == (before, stored)
+    assert not pids(source)
+
+
+def test_a_small_task_does_not_wait_for_all_parts_of_a_long_one(
+    stack, s3, cut, create, wait, make_clip, film
+):
+    task_id, _ = cut()
+    small, _ = create(make_clip("small.mkv", size="320x180", seconds=1))
+    assert wait(small)["status"] == SUCCEEDED
+    assert int(item(stack, task_id)["parts_left"]["N"]) >= 2
+    assert_whole(stack, s3, wait(task_id), film)
