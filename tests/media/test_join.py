@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -207,6 +208,52 @@ def test_the_index_is_in_front(
     found = boxes(joined(format, [piece]))
     assert found[: len(order)] == order
     assert set(found[len(order) :]) <= {"Cluster"}
+
+
+@pytest.mark.parametrize("more", [0, 10_000])
+def test_a_flash_video_has_an_index_of_its_keyframes(
+    more: int,
+    store: Callable[..., Piece],
+    segments: Callable[[str], Path],
+    joined: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    """Also where there are not as many as were told."""
+    pieces = [
+        store(segments(f"{PICTURE} -pix_fmt yuv420p {H264} {PICTURE_SEGMENTS}")),
+        store(segments(f"{SOUND} {AAC} {SOUND_SEGMENTS}")),
+    ]
+    pieces[0] = replace(pieces[0], content=pieces[0].content + Content(keyframes=more))
+    file = joined("flv", pieces)
+    assert len(decoded(file, "v")) == 77
+    alone = tmp_path / "alone.flv"
+    ffmpeg(f"{PICTURE} {SOUND} -pix_fmt yuv420p {H264} {AAC} -flvflags add_keyframe_index {{0}}", alone)
+    positions, times = keyframe_index(file)
+    assert (len(positions), times) == (4, keyframe_index(alone)[1])
+    data = file.read_bytes()
+    for position, time in zip(positions, times, strict=True):
+        kind, *clock = data[position], *data[position + 4 : position + 7]
+        assert (kind, int.from_bytes(bytes(clock))) == (9, round(time * 1000))
+        # A keyframe of H.264.
+        assert data[position + 11] == 0x17
+    # The sizes of all tags, forwards and backwards, fit together.
+    at = 9
+    size = 0
+    while at < len(data):
+        assert int.from_bytes(data[at : at + 4]) == size
+        size = 11 + int.from_bytes(data[at + 5 : at + 8])
+        at += 4 + size
+
+
+def keyframe_index(path: Path) -> tuple[list[int], list[float]]:
+    """The positions in the file, in bytes, and the times, in seconds, that the first tag tells."""
+    data = path.read_bytes()
+    lists = []
+    for name in (b"\x00\x0dfilepositions", b"\x00\x05times"):
+        at = data.index(name) + len(name) + 1
+        (count,) = struct.unpack_from(">I", data, at)
+        lists.append([struct.unpack_from(">d", data, at + 5 + 9 * n)[0] for n in range(count)])
+    return [int(position) for position in lists[0]], lists[1]
 
 
 def test_an_index_larger_than_told_is_in_front_too(

@@ -251,7 +251,7 @@ class Transcoder:
         duration = max(track.duration for track in tracks.values())
         _check_result(work, tracks[command.VIDEO].content.samples, duration)
         prefix = output_prefix(task.id, task.attempt)
-        key = prefix + work.format.entry
+        key = self.target_key(task)
         if work.format.packaging is Packaging.SEGMENTS:
             put_playlists(self._media, work, prefix, tracks, texts)
         else:

@@ -13,7 +13,7 @@ from functools import reduce
 from io import BytesIO
 from operator import or_
 from types import MappingProxyType
-from typing import IO, Protocol, TypeVar, cast
+from typing import IO, TypeVar, cast
 
 import av
 import av.error
@@ -23,6 +23,7 @@ from av.packet import Packet, PacketSideData
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from transcoding.media.flv import Writable, index_size, indexed
 from transcoding.media.fragments import Coded, Content, FragmentedMp4, Readable
 
 _StreamT = TypeVar("_StreamT", bound=Stream)
@@ -66,31 +67,6 @@ class Piece:
         return self.text_flags is not None
 
 
-class Writable(Protocol):
-    """A file that is written from beginning to end, but for what is amended near its beginning."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether no more can be written."""
-        ...
-
-    def write(self, data: bytes, /) -> int:
-        """Write all of the data at the position."""
-        ...
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Move the position and return it."""
-        ...
-
-    def tell(self) -> int:
-        """Return the position."""
-        ...
-
-    def abort(self) -> None:
-        """Give it up, so that nothing of it is left."""
-        ...
-
-
 #: Opens the result, whose first so many bytes can be amended. It is complete when the block ends; when an
 #: exception ends the block, nothing is left of it.
 Opening = Callable[[int], AbstractContextManager[Writable]]
@@ -105,8 +81,12 @@ def _mp4_index(pieces: Sequence[Piece]) -> int:
 
 def _matroska_index(pieces: Sequence[Piece]) -> int:
     # Keyframes of the picture are listed, else of the sound, and each text: in at most 40 bytes.
-    seen = [p for p in pieces if p.text or p.content.keyframes < p.content.samples]
+    seen = [p for p in pieces if p.text or _is_picture(p)]
     return 1024 + 40 * sum(p.content.keyframes for p in seen or pieces)
+
+
+def _is_picture(piece: Piece) -> bool:
+    return piece.content.keyframes < piece.content.samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +111,12 @@ def join(pieces: Sequence[Piece], muxer: str, opening: Opening, report: Callable
     what it should be, what opening, reading and writing raise, and FFmpegError.
     """
     index = _INDEXES.get(muxer)
+    if muxer == "flv":
+        # The picture comes first.
+        keyframes = pieces[0].content.keyframes
+        file = indexed(opening(_HEADERS + index_size(keyframes)), keyframes)
+        _join_once(pieces, muxer, {}, file, report)
+        return
     if index is None:
         _join_once(pieces, muxer, {}, opening(_HEADERS), report)
         return
