@@ -90,8 +90,8 @@ lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, the template, and what is ge
 	    || { echo "functions/$${export#*:} is not what uv.lock says: run make lock" >&2; exit 1; }; \
 	done
 
-bench: $(PROJECT) $(MINISTACK) $(FFMPEG) ## measure speed
-	PYTHONPATH=functions $(RUN) -m benchmarks
+bench: $(PROJECT) $(MINISTACK) $(FFMPEG) ## measure speed, memory and cost: QUICK=1, or ONLY="parts speedups …"
+	PYTHONPATH=functions $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 ## What is generated, and what is built
 

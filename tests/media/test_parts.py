@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
-from tests.media.conftest import Result, ffmpeg, ffprobe
-from transcoding.media import encoders
+from tests.media.conftest import SHARED_MEDIA, Result, ffmpeg, ffprobe
+from tests.media.test_join import boxes
+from tests.media.test_subtitles import film
+from transcoding.domain.errors import LeaseLostError
+from transcoding.domain.transcode import ENCODED
+from transcoding.media import encoders, parts
 
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 #: Sources of 20 s, small and without loss worth mentioning.
@@ -23,7 +29,7 @@ SOURCES = {
     "-pix_fmt yuv420p -g 50 -c:a aac -output_ts_offset 100",
     "interlaced.ts": "testsrc2=s=320x288:r=50:d=20 -vf interlace,setfield=tff -c:v mpeg2video -q:v 2 "
     "-flags +ildct+ilme -g 25",
-    "late.mkv": "testsrc2=s=320x180:r=25:d=20,setpts=PTS+1.5/TB -f lavfi -i sine=d=21 "
+    "late.mkv": "testsrc2=s=320x180:r=25:d=20 -f lavfi -i sine=d=21 -vf setpts=PTS+1.5/TB "
     f"{X264} -g 50 -c:a flac",
 }
 
@@ -67,32 +73,147 @@ def test_frames_and_times_are_those_of_one_pass(lossless, clips, transcode, name
     assert len(frames(whole)) > 200
 
 
-#: Small sources of 14 s.
+#: Sources of 10 s; `sine` is heard a little longer.
 SMALL = {
-    "constant.mp4": f"testsrc2=s=160x90:r=25:d=14 -f lavfi -i sine=d=14.01 {X264} -g 50 -c:a aac -ac 2",
-    "variable.mkv": "testsrc2=s=160x90:r=60:d=14 -vf select='gt(random(1)\\,0.6)' -fps_mode vfr "
-    f"{X264} -g 60",
-    "open-gop.mp4": "testsrc2=s=160x90:r=30000/1001:d=14 -c:v libx264 -preset fast -pix_fmt yuv420p "
-    "-x264-params open-gop=1:keyint=50:min-keyint=50:scenecut=0:bframes=8:b-adapt=0",
-    "late.mkv": "testsrc2=s=160x90:r=24:d=14,setpts=PTS+1.45/TB -f lavfi -i sine=d=15 "
+    "constant.mp4": f"testsrc2=s=160x90:r=25:d=10 -f lavfi -i sine=d=10.01 {X264} -g 50 -c:a aac -ac 2",
+    "late.mkv": "testsrc2=s=160x90:r=24:d=10 -f lavfi -i sine=d=11 -vf setpts=PTS+1.45/TB "
     f"{X264} -g 48 -c:a flac",
+    # The stream that begins it is left out.
+    "other-first.mkv": "testsrc2=s=160x90:r=25:d=10 -f lavfi -i aevalsrc=0:d=11 -itsoffset 1.5 "
+    f"-f lavfi -i sine=d=9 -map 0 -map 2 -map 1 -vf setpts=PTS+1/TB {X264} -g 50 -c:a flac",
+    "variable.mkv": "testsrc2=s=160x90:r=60:d=10 -vf select='gt(random(1)\\,0.6)' -fps_mode vfr "
+    f"{X264} -g 60",
+    "open-gop.mp4": "testsrc2=s=160x90:r=30000/1001:d=10 -c:v libx264 -preset fast -pix_fmt yuv420p "
+    "-x264-params open-gop=1:keyint=50:min-keyint=50:scenecut=0:bframes=8:b-adapt=0",
 }
+#: Each kind of muxer with sources that it may take in its own way.
+FILES = [
+    *((target, name) for target in ("mp4", "mkv") for name in SMALL),
+    *((target, name) for target in ("mov", "ts", "flv", "webm") for name in ("constant.mp4", "late.mkv")),
+]
+#: What must come before the media.
+INDEXES = {".mp4": "moov", ".mov": "moov", ".mkv": "Cues", ".webm": "Cues"}
 
 
-def pcm(result: Result) -> bytes:
+def shown(result: Result) -> list[tuple[str, str]]:
+    """When each frame is shown, in ticks, and its digest."""
+    return [(fields[2], fields[5]) for fields in (line.split(",") for line in frames(result))]
+
+
+def heard(result: Result) -> bytes:
     raw = result.folder / "sound.raw"
     ffmpeg("-i {0} -map 0:a -f s16le {1}", result.entry, raw)
     return raw.read_bytes()
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("format", ["mp4", "mov", "mkv", "ts", "flv", "webm"])
-def test_a_file_made_in_parts_is_that_of_one_pass(lossless, clips, transcode, name, format):
+def check_alike(apart: Result, whole: Result, *, sound: bool) -> None:
+    assert shown(apart) == shown(whole)
+    assert len(shown(whole)) > 150
+    if sound:
+        made, expected = heard(apart), heard(whole)
+        # How much of the last packet is not to be heard, FFmpeg does not tell in every format.
+        assert 0 <= len(expected) - len(made) < 1024 * 2 * 2
+        assert made == expected[: len(made)]
+    if index := INDEXES.get(apart.entry.suffix):
+        found = boxes(apart.entry)
+        assert found.index(index) < min(found.index(name) for name in ("mdat", "Cluster") if name in found)
+    apart.decode()
+
+
+@pytest.mark.parametrize(("format", "name"), FILES)
+def test_a_file_made_in_parts_is_that_of_one_pass(lossless, clips, transcode, format, name):
     source = clips(name, f"-f lavfi -i {SMALL[name]} {{0}}")
     whole = transcode(source, format, 5, attempt=2)
-    parts = transcode(source, format, 5, attempt=2, part_seconds=0.01)
-    assert frames(parts) == frames(whole)
-    assert len(frames(whole)) > 200
-    if "sine" in SMALL[name]:
-        assert pcm(parts) == pcm(whole)
-    parts.decode()
+    apart = transcode(source, format, 5, attempt=2, part_seconds=0.01)
+    check_alike(apart, whole, sound="sine" in SMALL[name])
+
+
+SMALL_X264 = "-c:v libx264 -preset fast -b:v 100k -pix_fmt yuv420p"
+#: Sources of 10 s that are copied into files.
+COPIED = {
+    "rare.mp4": f"testsrc2=s=160x90:r=25:d=10 -f lavfi -i sine=r=48000:d=10 {SMALL_X264} "
+    "-bf 4 -x264-params b-pyramid=normal -g 9999 -c:a aac -b:a 80k -ac 2",
+    "late.mkv": "testsrc2=s=160x90:r=25:d=10 -f lavfi -i sine=r=48000:d=11 "
+    f"-vf setpts=PTS+1.45/TB {SMALL_X264} -c:a flac",
+    "open-gop.mp4": f"testsrc2=s=160x90:r=30000/1001:d=10 {SMALL_X264} "
+    "-x264-params open-gop=1:keyint=50:min-keyint=50:scenecut=0:bframes=8:b-adapt=0",
+}
+
+
+@pytest.mark.parametrize("format", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("name", COPIED)
+def test_a_large_picture_is_copied_apart(monkeypatch, clips, transcode, format, name):
+    source = clips(name, f"-f lavfi -i {COPIED[name]} {{0}}")
+    whole = transcode(source, format, 5)
+    monkeypatch.setattr(parts, "LARGEST_COPY", 100_000)
+    apart = transcode(source, format, 5, part_seconds=1)
+    check_alike(apart, whole, sound="sine" in COPIED[name])
+
+
+@pytest.mark.parametrize("format", ["mp4", "mov", "mkv"])
+def test_text_languages_and_names_are_those_of_one_pass(clips, transcode, format):
+    source = film(clips, 10)
+    whole = transcode(source, format, 1, attempt=2)
+    apart = transcode(source, format, 1, attempt=2, part_seconds=0.01)
+
+    def told(result: Result) -> list[object]:
+        streams = ffprobe(result.entry)["streams"]
+        labels = [(s["codec_name"], *map(s["tags"].get, ("language", "title", "name"))) for s in streams]
+        flags = [
+            [s["disposition"][flag] for flag in ("default", "forced", "hearing_impaired")]
+            for s in streams
+            if s["codec_type"] == "subtitle"
+        ]
+        return [*labels, *flags]
+
+    assert told(apart) == told(whole)
+    for number in (0, 1):
+        texts = []
+        for result in (apart, whole):
+            ffmpeg(f"-i {{0}} -map 0:s:{number} -f webvtt {{1}}", result.entry, result.folder / "text.vtt")
+            texts.append((result.folder / "text.vtt").read_text())
+        assert texts[0] == texts[1]
+        assert "-->" in texts[0]
+    apart.decode()
+
+
+@pytest.mark.parametrize("format", ["mp4", "ts"])
+def test_what_takes_the_task_away_while_parts_are_joined_leaves_nothing(s3, clips, transcode, format):
+    source = clips("constant.mp4", f"-f lavfi -i {SMALL['constant.mp4']} {{0}}")
+
+    def report(progress: float) -> None:
+        if progress >= ENCODED:
+            raise LeaseLostError
+
+    before = stored(s3)
+    with pytest.raises(LeaseLostError):
+        transcode(source, format, 1, attempt=2, part_seconds=0.01, report=report)
+    assert stored(s3) == before
+    assert not s3.list_multipart_uploads(Bucket="output").get("Uploads")
+
+
+def stored(s3) -> list[str]:
+    found = s3.list_objects_v2(Bucket="output", Prefix="outputs/")
+    return [item["Key"] for item in found.get("Contents", [])]
+
+
+@pytest.mark.skipif(not SHARED_MEDIA.is_dir(), reason="the shared footage is not here")
+def test_real_settings_give_the_size_and_quality_of_one_pass(transcode):
+    source = SHARED_MEDIA / "big-buck-bunny-480p-30s.mp4"
+    whole = transcode(source, "mp4", 1)
+    apart = transcode(source, "mp4", 1, part_seconds=0.5)
+    times = [[time for time, _ in shown(result)] for result in (apart, whole)]
+    assert times[0] == times[1]
+    assert heard(apart) == heard(whole)
+    assert apart.entry.stat().st_size == pytest.approx(whole.entry.stat().st_size, rel=0.02)
+    assert vmaf(apart, source) == pytest.approx(vmaf(whole, source), abs=0.5)
+
+
+def vmaf(result: Result, source: Path) -> float:
+    """How good the picture is, 0 to 100, beside the source."""
+    log = result.folder / "vmaf.json"
+    video = ffprobe(result.entry)["streams"][0]
+    scaled = f"[1:v]scale={video['width']}:{video['height']}:flags=bicubic[source]"
+    measured = f"[0:v][source]libvmaf=n_threads=2:n_subsample=10:log_fmt=json:log_path={log}"
+    ffmpeg(f"-i {{0}} -i {{1}} -lavfi {scaled};{measured} -f null -", result.entry, source)
+    return float(json.loads(log.read_text())["pooled_metrics"]["vmaf"]["mean"])

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from tests.unit.test_plan import SOURCE
 from transcoding.media.facts import EntryPoint
 from transcoding.media.formats import FORMATS
-from transcoding.media.parts import MOST_PARTS, cut, entry, part_length, segment_seconds, span_seconds
+from transcoding.media.parts import (
+    MOST_PARTS,
+    cut,
+    entry,
+    is_large_copy,
+    part_length,
+    segment_seconds,
+    span_seconds,
+)
 from transcoding.media.plan import plan
 
 HLS = FORMATS["m3u8"]
@@ -123,6 +131,21 @@ def test_what_one_worker_does_in_good_time_is_not_cut():
     for seconds, cut_up in ((58.0, False), (62.0, True)):
         facts = source(seconds, keyframes=every(seconds, 2))
         assert bool(part_length(facts, plan_of(facts), 15, 60)) is cut_up
+
+
+def test_a_large_copy_into_a_file_is_made_apart():
+    hours = source(4 * 3600.0, width=1280, height=720, bit_rate=2_000_000)
+    assert is_large_copy(hours, plan(hours, FORMATS["mp4"], 5))
+    # Not in segments, not when it is encoded, and not where the times of frames would not be kept.
+    assert not is_large_copy(hours, plan(hours, HLS, 5))
+    assert not is_large_copy(hours, plan_of(hours, "mp4"))
+    for changes in ({"duration": 3600.0}, {"bit_rate": 200_000}, {"constant_frame_rate": False}):
+        other = replace(
+            hours, video=replace(hours.video, **changes), duration=changes.get("duration", 4 * 3600.0)
+        )
+        assert not is_large_copy(other, plan(other, FORMATS["mp4"], 5))
+    stream = replace(hours, container="mpegts")
+    assert not is_large_copy(stream, plan(stream, FORMATS["mp4"], 5))
 
 
 def test_what_is_copied_or_has_no_picture_is_not_cut():

@@ -307,6 +307,24 @@ def test_each_part_that_is_done_queues_another_and_the_last_finishes_the_task(
     assert aws.keys() == [f"outputs/{cut_task.id}/1/{name}" for name in names]
 
 
+def test_parts_stay_until_it_is_written_that_they_were_joined(
+    cut_task, run_part, run, table, clock, aws, monkeypatch
+):
+    def unavailable(*arguments: Any) -> None:
+        raise UnavailableError("the database")
+
+    for number in range(3):
+        run_part(cut_task, number)
+    with monkeypatch.context() as patched:
+        patched.setattr(table, "succeed", unavailable)
+        with pytest.raises(RetryLaterError):
+            run_part(cut_task, 3)
+    assert f"work/{cut_task.id}/1/prepared.json" in set(aws.keys())
+    clock.now += LEASE.total_seconds() + 1
+    assert run(cut_task.id) is Outcome.SUCCEEDED
+    assert all(key.startswith("outputs/") for key in list(aws.keys()))
+
+
 def test_messages_of_parts_that_come_again_change_nothing(cut_task, run_part, table, transcoder, run):
     for number in (0, 0, 1, 2, 3, 3, 1):
         run_part(cut_task, number)

@@ -326,13 +326,13 @@ def test_sound_alone_begins_at_once():
 
 
 def test_the_first_frame_is_due_when_the_source_shows_it():
-    late = replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0))
+    late = replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0), start=10.0)
     made = plan(late, MP4, 1).video
     assert (made.start, made.held) == (pytest.approx(0.5), False)
 
 
 def test_in_segments_the_first_frame_is_held_from_the_beginning():
-    late = replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0))
+    late = replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0), start=10.0)
     made = plan(late, HLS, 5).video
     assert (made.start, made.held) == (0.0, True)
     assert made.obstacle == "it starts later than the sound"

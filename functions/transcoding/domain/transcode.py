@@ -129,11 +129,12 @@ class Transcoder:
         length = self._part_length(source, work)
         if length or (task.attempt == 1 and needs_keyframes(source, target, task.quality)):
             source = with_keyframes(source, url, length and look_up_step(source, length))
-        report(begun)
         prepared = Prepared(bucket, key, begun, source)
-        # A film has thousands of keyframes.
-        told = str(replace(source, keyframes=None, entry_points=()))
-        logger.info("planned", task_id=task.id, source=told, streams=self._plan(task, prepared).describe())
+        streams = self._plan(task, prepared).describe()
+        # Of keyframes there are thousands.
+        told = replace(source, keyframes=None, entry_points=())
+        logger.info("planned", task_id=task.id, source=str(told), streams=streams)
+        report(begun)
         return prepared
 
     def spans(self, task: Task, prepared: Prepared) -> tuple[Span, ...]:
