@@ -309,6 +309,22 @@ def test_a_result_is_as_long_as_the_streams_that_it_has(video, audio, container,
     assert plan(source, FORMATS[target], 5).duration == duration
 
 
+def test_a_result_lasts_until_its_last_stream_ends():
+    source = replace(
+        SOURCE,
+        duration=90.0,
+        video=replace(VIDEO, start=20.5, duration=59.5),
+        audio=replace(AUDIO, start=20.0, duration=10.0),
+    )
+    assert plan(source, MP4, 5).duration == pytest.approx(60.0)
+
+
+def test_sound_alone_begins_at_once():
+    source = replace(SOURCE, audio=replace(AUDIO, start=2.0))
+    made = plan(source, FORMATS["m4a"], 5)
+    assert (made.origin, made.audio.copied) == (2.0, True)
+
+
 def test_the_first_frame_is_due_when_the_source_shows_it():
     late = replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0), start=10.0)
     made = plan(late, MP4, 1).video
