@@ -30,8 +30,8 @@ class Sizes:
     long: int
 
 
-FULL = Sizes(repeats=5, film=600, excerpt=180, excerpt_repeats=3, long=3 * 3600)
-QUICK = Sizes(repeats=1, film=180, excerpt=180, excerpt_repeats=0, long=1800)
+FULL = Sizes(repeats=5, film=600, excerpt=60, excerpt_repeats=2, long=3 * 3600)
+QUICK = Sizes(repeats=1, film=180, excerpt=60, excerpt_repeats=0, long=1800)
 
 
 def footage() -> Path:
@@ -47,7 +47,7 @@ def footage() -> Path:
 
 
 def film(seconds: int) -> Path:
-    """Return 1080p at 24 frames a second with sound, as H.264 and AAC, in which nothing repeats."""
+    """Return 1080p at 24 frames a second with sound, too large to be copied, in which nothing repeats."""
     # A frame that wanders over an enlarged picture, every second time mirrored, with a camera's noise.
     look = (
         "scale=2134:1200:flags=fast_bilinear,crop=1920:1080:x='107+100*sin(t/7)':y='60+55*cos(t/11)',"
@@ -56,7 +56,7 @@ def film(seconds: int) -> Path:
     return _made(
         f"film-{seconds}.mp4",
         *("-stream_loop", "-1", "-i", footage(), "-t", seconds, "-vf", look),
-        *("-c:v", "libx264", "-preset", "superfast", "-crf", "23", "-g", "96", "-pix_fmt", "yuv420p"),
+        *("-c:v", "libx264", "-preset", "superfast", "-crf", "16", "-g", "96", "-pix_fmt", "yuv420p"),
         *("-c:a", "aac", "-ac", "2", "-b:a", "256k", "-movflags", "+faststart"),
     )
 

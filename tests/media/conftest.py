@@ -184,6 +184,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
             max_source_bytes=10**9,
             part_seconds=part_seconds or 1e9,
             fan_out_seconds=0 if part_seconds else 1e9,
+            workers=1,
             fetch=fetch,
         )
         prepared = transcoder.prepare(task, report, time.monotonic() + 300)

@@ -105,6 +105,7 @@ class Transcoder:
         max_source_bytes: int,
         part_seconds: float,
         fan_out_seconds: float,
+        workers: int,
         fetch: Callable[..., HttpSource] = HttpSource,
     ) -> None:
         self._media = media
@@ -112,6 +113,7 @@ class Transcoder:
         self._max_source_bytes = max_source_bytes
         self._part_seconds = part_seconds
         self._fan_out_seconds = fan_out_seconds
+        self._workers = workers
         self._fetch = fetch
 
     def prepare(self, task: Task, report: Report, deadline: float) -> Prepared:
@@ -141,7 +143,7 @@ class Transcoder:
         """Return the parts that the picture is to be made in; none where one worker does it all."""
         work = self._plan(task, prepared)
         length = self._part_length(prepared.source, work)
-        spans = cut(prepared.source, work, length) if length else ()
+        spans = cut(prepared.source, work, length, self._workers) if length else ()
         if len(spans) > 1:
             return spans
         whole = Span(begin(prepared.source), None, first=True)
