@@ -18,8 +18,8 @@ _VIDEO, _SCRIPT = 9, 18
 _METADATA, _END = b"\x02\x00\x0aonMetaData\x08", b"\x00\x00\x09"
 #: What an index, and the room that is left of it, take without their entries, bytes; and each entry.
 _EMPTY, _PADDING, _ENTRY = 47, 12, 18
-#: The longest property of padding: what a string may be, nearly, bytes.
-_LONGEST = 60_000
+#: The longest property of padding, bytes: FFmpeg reads strings of less than 1024.
+_LONGEST = 1000
 
 
 class Writable(Protocol):
