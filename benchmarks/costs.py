@@ -24,7 +24,7 @@ PRICES: Mapping[str, float] = {
     "S3, GET requests": 0.0004 / 1e3,
 }
 #: A minute of AVC up to 30 frames a second, single pass, in AWS Elemental MediaConvert's basic tier, dollars.
-#: Of a list of January 2021; now told as "normalized minutes", and less for large amounts.
+#: As public texts of about 2021 name it; now told as "normalized minutes", and less for large amounts.
 MEDIACONVERT = {"SD": 0.0075, "HD": 0.015}
 
 #: FFmpeg opens a source with so many requests: its beginning, its index, and where it reads from.
