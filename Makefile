@@ -65,15 +65,18 @@ invoke: up build ## run one function with `sam local invoke`: FUNCTION=WorkerFun
 
 ## Checks
 
-.PHONY: test test-unit test-integration lint bench
-test: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests, on a stack of their own
-	$(RUN) -m pytest tests
+.PHONY: test test-unit test-integration test-media lint bench
+test: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests but the slow ones, on a stack of their own
+	$(RUN) -m pytest tests -m "not slow"
 
 test-unit: $(PROJECT) $(FFMPEG) ## tests without a stack
-	$(RUN) -m pytest tests --ignore tests/integration
+	$(RUN) -m pytest tests --ignore tests/integration -m "not slow"
 
 test-integration: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## the template on the emulator, with real FFmpeg
 	$(RUN) -m pytest tests/integration
+
+test-media: $(PROJECT) $(FFMPEG) ## media tests with the slow ones: all sources, formats and qualities
+	$(RUN) -m pytest tests/media
 
 lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, the template, and what is generated being current
 	.venv/bin/ruff check .
@@ -87,8 +90,8 @@ lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, the template, and what is ge
 	    || { echo "functions/$${export#*:} is not what uv.lock says: run make lock" >&2; exit 1; }; \
 	done
 
-bench: $(PROJECT) $(MINISTACK) $(FFMPEG) ## measure speed
-	PYTHONPATH=functions $(RUN) -m benchmarks
+bench: $(PROJECT) $(MINISTACK) $(FFMPEG) ## measure speed, memory and cost: QUICK=1, or ONLY="parts speedups …"
+	PYTHONPATH=functions $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 ## What is generated, and what is built
 

@@ -1,21 +1,29 @@
-"""`make bench`: prints a table and writes .local/bench.json.
+"""`make bench`: prints what it measures, and writes .local/bench/results.json and tables.md beside it.
 
 Everything runs on a stack of its own; a running `make up` is left alone, but takes its share of the cores.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from benchmarks import api, media
+from benchmarks import api, costs, media, parts, report, scale, schedule, simulation, sources
 from local import stack as local_stack
+from local.stack import Stack
 
-REPEATS = 5
+_SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs")
+#: Those that need a running stack; the others are computed from what "parts" has measured.
+_MEASURED = frozenset({"comparisons", "parts", "scale"})
 
 
 @dataclass(frozen=True)
@@ -31,9 +39,11 @@ class Row:
     repeats: int
 
 
-def compare(name: str, unit: str, ours: Callable[[], float], alternative: Callable[[], float]) -> Row:
+def compare(
+    repeats: int, name: str, unit: str, ours: Callable[[], float], alternative: Callable[[], float]
+) -> Row:
     """Measure both in turn, so that a busy moment of the machine meets both."""
-    pairs = [(ours(), alternative()) for _ in range(REPEATS)]
+    pairs = [(ours(), alternative()) for _ in range(repeats)]
     ratios = [a / b for a, b in pairs]
     row = Row(
         name,
@@ -42,31 +52,65 @@ def compare(name: str, unit: str, ours: Callable[[], float], alternative: Callab
         statistics.median(b for _, b in pairs),
         statistics.median(ratios),
         (min(ratios), max(ratios)),
-        REPEATS,
+        repeats,
     )
-    low, high = row.ratio_range
-    print(
-        f"{name:58} {row.ours:9.3f} {row.alternative:9.3f} {unit:4} {row.ratio:6.2f}  ({low:.2f}-{high:.2f})",
-        flush=True,
-    )
+    print(f"  {name:60} {row.ours:9.3f} {row.alternative:9.3f} {unit:2} {row.ratio:6.2f}", flush=True)
     return row
 
 
+def comparisons(stack: Stack, home: Path, sizes: sources.Sizes) -> list[dict[str, Any]]:
+    """Compare calls and tasks with what one would use instead."""
+    both = (*api.comparisons(stack), *media.comparisons(stack, home))
+    return [asdict(compare(sizes.repeats, *comparison)) for comparison in both]
+
+
 def main() -> None:
-    """Run all comparisons."""
-    print(f"{'':58} {'ours':>9} {'other':>9} {'':4} {'ratio':>6}  (range of {REPEATS})")
-    rows: list[Row] = []
+    """Run all sections, or those that are named; what the others have measured before stays."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--quick", action="store_true", help="short sources, no repeats")
+    parser.add_argument("sections", nargs="*", help=f"all, or some of {', '.join(_SECTIONS)}")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.sections) - set(_SECTIONS):
+        parser.error(f"there is no {', '.join(unknown)}")
+    sizes = sources.QUICK if arguments.quick else sources.FULL
+    started = time.monotonic()
+    wanted = [name for name in _SECTIONS if name in (arguments.sections or _SECTIONS)]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         try:
-            stack = local_stack.start(home)
-            for comparison in (*api.comparisons(stack), *media.comparisons(stack, home)):
-                rows.append(compare(*comparison))
+            stack = local_stack.start(home, port=0) if _MEASURED & set(wanted) else None
+            for name in wanted:
+                print(f"{name}:", flush=True)
+                _keep(name, _measure(name, stack, home, sizes))
         finally:
             local_stack.stop(home)
-    out = local_stack.HOME / "bench.json"
-    out.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-    print(f"\n{out}")
+    tables = report.markdown(_results())
+    (sources.FOLDER / "tables.md").write_text(tables)
+    print(f"\n{tables}\n{sources.FOLDER}: {time.monotonic() - started:.0f} s")
+
+
+def _measure(name: str, stack: Stack | None, home: Path, sizes: sources.Sizes) -> Any:
+    if stack and name in _MEASURED:
+        section = {"comparisons": comparisons, "parts": parts.measure, "scale": scale.measure}[name]
+        return section(stack, home, sizes)
+    film = _results()["parts"]
+    computed = {"speedups": schedule.measure, "simulation": simulation.measure, "costs": costs.measure}
+    return computed[name](film)
+
+
+def _results() -> dict[str, Any]:
+    path = sources.FOLDER / "results.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return results
+
+
+def _keep(name: str, result: Any) -> None:
+    """Write down what a section has measured at once: the next one may fail."""
+    sources.FOLDER.mkdir(parents=True, exist_ok=True)
+    taken = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count()}
+    results = _results() | {name: result}
+    results["taken"] = results.get("taken", {}) | {name: taken}
+    (sources.FOLDER / "results.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

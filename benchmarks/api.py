@@ -55,8 +55,8 @@ def comparisons(stack: Stack) -> Iterator[Comparison]:
         "POWERTOOLS_TRACE_DISABLED": "true",
         "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}",
     }
-    create = _event("POST", "create-transcode", body={"origin_url": "s3://bucket/key.mp4"})
-    get = _event("GET", "get-transcode", query={"id": _existing(environment, create)})
+    create = gateway_event("POST", "create-transcode", body={"origin_url": "s3://bucket/key.mp4"})
+    get = gateway_event("GET", "get-transcode", query={"id": _existing(environment, create)})
 
     def run(module: str, name: str, event: dict[str, object], calls: int) -> list[float]:
         done = subprocess.run(
@@ -108,9 +108,10 @@ def _existing(environment: dict[str, str], create: dict[str, object]) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def _event(
+def gateway_event(
     method: str, name: str, *, body: dict[str, object] | None = None, query: dict[str, str] | None = None
 ) -> dict[str, object]:
+    """Return what API Gateway hands to the function of a call."""
     path = f"/transcoding/api/{name}"
     return {
         "resource": path,

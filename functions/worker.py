@@ -40,6 +40,7 @@ job = Job(
         max_source_bytes=settings.max_source_bytes,
         part_seconds=settings.part_seconds,
         fan_out_seconds=settings.fan_out_seconds,
+        workers=settings.max_workers,
     ),
     base_url=settings.output_base_url,
     lease=settings.lease,

@@ -63,9 +63,11 @@ async function play({ url, until, rate, patience }) {
   const { totalVideoFrames, droppedVideoFrames } = video.getVideoPlaybackQuality();
   let played = 0;
   for (let i = 0; i < video.played.length; i++) played += video.played.end(i) - video.played.start(i);
+  const buffered = Array.from(video.buffered, (_, i) => [video.buffered.start(i), video.buffered.end(i)]);
   return {
     duration: video.duration,
     played,
+    buffered,
     stalls,
     jumps,
     errors,

@@ -19,6 +19,7 @@ from local import stack as local_stack
 from local.deploy import client
 from local.package import FFMPEG_DIR
 from local.stack import Stack
+from tests.integration.playback import Player
 
 FINAL = {2, 3, 4}
 #: Longer than anything here takes on two busy cores; a test that gets here is stuck.
@@ -127,6 +128,12 @@ def transcode(api: Api, wait: Wait) -> Callable[..., dict[str, Any]]:
         return wait(answer["id"])
 
     return run
+
+
+@pytest.fixture(scope="module")
+def player() -> Iterator[Player]:
+    with Player() as player:
+        yield player
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,8 @@ class Playback:
 
     duration: float
     played: float
+    #: What was there at the end, from and to; more than one range where there are gaps.
+    buffered: list[tuple[float, float]]
     #: Where playing stood still for want of data, after it had started.
     stalls: list[float]
     #: Where the player moved on to by itself, over a gap for example.

@@ -20,6 +20,7 @@ import pytest
 
 from local.package import FFMPEG_DIR
 from tests.integration.inside import hurry, item, keys, parent, parts, pids, put, queued, send, until
+from tests.integration.playback import Color, Look
 from transcoding.domain.errors import Failure
 from transcoding.domain.model import MAX_ATTEMPTS
 
@@ -313,3 +314,39 @@ def test_a_small_task_does_not_wait_for_all_parts_of_a_long_one(
     assert wait(small)["status"] == SUCCEEDED
     assert int(item(stack, task_id)["parts_left"]["N"]) >= 2
     assert_whole(stack, s3, wait(task_id), film)
+
+
+#: Six seconds of each, as long as a part.
+COLORS: dict[str, Color] = {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255)}
+JOINTS = (6.0, 12.0)
+
+
+@pytest.fixture(scope="module")
+def colors(tmp_path_factory) -> Path:
+    clip: Path = tmp_path_factory.mktemp("colors") / "colors.mp4"
+    picture = "".join(f"color={name}:size=1280x720:rate=25:duration=6[{name}];" for name in COLORS)
+    picture += "".join(f"[{name}]" for name in COLORS) + "concat=n=3"
+    command = [str(FFMPEG_DIR / "ffmpeg"), "-v", "error", "-f", "lavfi", "-i", picture]
+    command += ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=18"]
+    command += ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "50", "-c:a", "aac"]
+    subprocess.run([*command, str(clip)], check=True)
+    return clip
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mpd", "mp4"])
+def test_what_many_workers_made_plays_without_a_seam(stack, create, wait, colors, player, format):
+    task = wait(create(colors, format=format)[0])
+    assert task["status"] == SUCCEEDED, task
+    # The sound and three pieces of the picture.
+    assert item(stack, task["id"])["parts"] == {"N": "4"}
+    times = [1.0, *(joint + side for joint in JOINTS for side in (-0.5, -0.06, 0.02, 0.5)), 17.9]
+    playback = player.play(task["target_url"], looks=[Look(time) for time in times])
+    assert (playback.errors, playback.stalls, playback.jumps) == ([], [], [])
+    assert playback.played == pytest.approx(playback.duration, abs=0.1)
+    assert playback.duration == pytest.approx(18, abs=0.1)
+    assert len(playback.buffered) == 1
+    assert playback.frames == pytest.approx(18 * 25, abs=3)
+    assert playback.sound_bytes > 0
+    for time_, color in zip(times, playback.colors, strict=True):
+        name = list(COLORS)[sum(time_ >= joint for joint in JOINTS)]
+        assert color == pytest.approx(COLORS[name], abs=40), f"at {time_} s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,6 @@ _PICTURE = "".join(f"color={name}:size=960x540:rate=25:duration=3[{name}];" for 
 _PICTURE += "".join(f"[{name}]" for name in COLORS) + "concat=n=3"
 PICTURE = ["-f", "lavfi", "-i", _PICTURE, "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
 SOUND = ["-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={SECONDS:g}", "-c:a", "aac"]
-
-
-@pytest.fixture(scope="module")
-def player() -> Iterator[Player]:
-    with Player() as player:
-        yield player
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,7 @@ from tests.media.conftest import SHARED_MEDIA, Result, ffmpeg, ffprobe
 from tests.media.test_join import boxes
 from tests.media.test_subtitles import film
 from transcoding.domain.errors import LeaseLostError
-from transcoding.domain.transcode import ENCODED
+from transcoding.domain.transcode import ENCODED, OutOfTimeError
 from transcoding.media import encoders, parts
 
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
@@ -217,3 +221,79 @@ def vmaf(result: Result, source: Path) -> float:
     measured = f"[0:v][source]libvmaf=n_threads=2:n_subsample=10:log_fmt=json:log_path={log}"
     ffmpeg(f"-i {{0}} -i {{1}} -lavfi {scaled};{measured} -f null -", result.entry, source)
     return float(json.loads(log.read_text())["pooled_metrics"]["vmaf"]["mean"])
+
+
+def test_a_part_may_be_without_a_frame(lossless, clips, transcode):
+    shown = "not(between(t\\,5\\,15))"
+    picture = (
+        f"-f lavfi -i testsrc2=s=320x180:r=60:d=20 -vf select='{shown}' -fps_mode vfr {X264} -g 60 {{0}}"
+    )
+    whole, parts = (
+        [frame.split(",")[1:3] + frame.split(",")[5:] for frame in frames(result)]
+        for result in (
+            transcode(clips("still.mkv", picture), "m3u8", 5, attempt=2),
+            transcode(clips("still.mkv", picture), "m3u8", 5, attempt=2, part_seconds=0.1),
+        )
+    )
+    assert parts == whole
+    assert len(whole) > 500
+
+
+class Impatient:
+    """Ends a worker's time when it has stored a segment of its part."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+        self._progress = 1.0
+        self._before: set[str] = set()
+        self.times = 0
+
+    def __call__(self, progress: float) -> None:
+        now = self._segments()
+        if progress < self._progress:
+            self._before = now
+        self._progress = progress
+        if now - self._before:
+            self.times += 1
+            raise OutOfTimeError
+
+    def _segments(self) -> set[str]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket="output", Prefix="outputs/")
+        keys = {item["Key"] for page in pages for item in page.get("Contents", [])}
+        return {key for key in keys if "/video/" in key and key.endswith(".m4s")}
+
+
+@pytest.mark.parametrize("name", ["constant.mp4", "variable.mp4"])
+def test_parts_that_run_out_of_time_are_split_and_give_the_same(
+    lossless, clips, transcode, s3, monkeypatch, name
+):
+    source = clips(name, f"-f lavfi -i {SOURCES[name]} {{0}}")
+    whole = transcode(source, "m3u8", 5, attempt=2)
+    # Slow enough that a segment is stored before the next one is there.
+    options = ("-c:v", "libx264", "-preset", "veryslow", "-threads", "1", "-qp", "0")
+    monkeypatch.setattr(encoders, "PICTURE", MappingProxyType({"h264": options}))
+    impatient = Impatient(s3)
+    parts = transcode(source, "m3u8", 5, attempt=2, part_seconds=0.28, report=impatient)
+    assert frames(parts) == frames(whole)
+    assert impatient.times >= 2
+
+
+def test_parts_of_an_http_source_read_the_copy_of_it(clips, transcode, s3, tmp_path):
+    source = clips("constant.mp4", f"-f lavfi -i {SOURCES['constant.mp4']} {{0}}")
+    whole = transcode(source, "m3u8", 1, attempt=2)
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Range"))
+            super().do_GET()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(source.parent))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{source.name}"
+        parts = transcode(source, "m3u8", 1, attempt=2, present=False, url=url, part_seconds=0.1)
+        server.shutdown()
+    assert len(asked) == 1
+    assert [frame.split(",")[2] for frame in frames(parts)] == [
+        frame.split(",")[2] for frame in frames(whole)
+    ]

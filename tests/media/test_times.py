@@ -140,6 +140,9 @@ def test_edit_lists(clips, transcode, tmp_path, format, name):
         ("thousand.mp4", 25, 2000),
         ("rounded.flv", 30, 60),
         ("slow-motion.mp4", 240, 480),
+        ("half.mkv", 50, 50),
+        ("half.ts", 50, 50),
+        ("half.mp4", 50, 50),
     ],
 )
 def test_frame_rates_that_are_not_as_told(clips, transcode, tmp_path, format, name, rate, ticks):
@@ -149,6 +152,43 @@ def test_frame_rates_that_are_not_as_told(clips, transcode, tmp_path, format, na
     ffmpeg(f"-r {rate} -i {{0}} -i {{1}} -map 0 -map 1:a -c:v copy -c:a aac {{2}}", bare, honest, clip)
     frames = int(ffprobe(clip, "-count_frames", "-select_streams", "v")["streams"][0]["nb_read_frames"])
     check(transcoded(transcode, clip, format), tmp_path, frames, 2.9, 2)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["far.mkv", "far.webm", "far.ts", "far.mp4"])
+def test_a_timeline_may_begin_anywhere(clips, transcode, tmp_path, format, name):
+    codecs = "-c:v libvpx-vp9 -deadline realtime -c:a libopus" if name == "far.webm" else f"{H264} -c:a aac"
+    clip = clips(name, f"{beeps(2.9)} {codecs} -output_ts_offset 1000 {{0}}")
+    check(transcoded(transcode, clip, format), tmp_path, 73, 2.92, 2)
+
+
+@BOTH
+@pytest.mark.parametrize("earlier", ["sound", "text"])
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_stream_that_is_left_out_may_begin_earlier(clips, transcode, tmp_path, format, earlier, copied):
+    text = tmp_path / "text.srt"
+    text.write_text("1\n00:00:00,000 --> 00:00:01,000\nbefore\n")
+    lead, second = {"sound": (2, "-f lavfi -i sine=d=2"), "text": (0.5, f"-i {text}")}[earlier]
+    whole = clips("whole.mkv", f"{beeps(2.9)} {H264} -c:a {'aac' if copied else 'flac'} {{0}}")
+    clip = whole.with_name(f"{earlier}-first-{copied}.mkv")
+    ffmpeg(
+        f"-itsoffset {lead} -i {{0}} {second} -map 0 -map 1 -c:v copy -c:a:0 copy -c:a:1 flac "
+        "-disposition:a:1 0 {1}",
+        whole,
+        clip,
+    )
+    check(transcoded(transcode, clip, format), tmp_path, 73, 2.92, 2)
+
+
+@pytest.mark.parametrize("name", ["late.ts", "late.mkv"])
+def test_sound_that_starts_late_is_in_time_with_a_picture_in_parts(clips, transcode, tmp_path, name):
+    whole = clips("long.mkv", f"{beeps(14)} {H264} -c:a flac {{0}}")
+    clip = whole.with_name(name)
+    ffmpeg("-i {0} -c:v copy -af atrim=start=1.52 -c:a aac {1}", whole, clip)
+    result = transcode(clip, "m3u8", 1, attempt=2, part_seconds=0.02)
+    bright, loud = onsets(result, tmp_path)
+    assert len(bright) == 13
+    assert bright[1:] == pytest.approx(loud[-12:], abs=0.045)
 
 
 @BOTH

@@ -139,6 +139,38 @@ def test_surround_keeps_the_dialogue_and_its_sides_and_never_clips(clips, transc
     assert peak(transcode(loud, "wav", 5)) <= 0.01
 
 
+@pytest.mark.parametrize("layout", ["3.0", "5.1", "5.1(side)", "7.1", "FL+FC+FR+SL+SR+LFE"])
+def test_dialogue_alone_stays_as_loud_as_it_was(clips, transcode, layout):
+    places = LAYOUTS[layout].split()
+    tone = tones(*(1100 * (p == "FC") for p in places), layout=layout)
+    for db in (0, -20):
+        clip = clips(f"dialogue{db}.mov", f"{tone} -af volume={db}dB -c:a pcm_s16le {{0}}")
+        result = transcode(clip, "wav", 5)
+        # In both ears at -3 dB: that is as much power as from the centre.
+        assert [level(result, n, 1100) for n in (0, 1)] == pytest.approx([db - 3] * 2, abs=0.2)
+
+
+@pytest.mark.parametrize("format", ["wav", "m4a"])
+def test_the_mix_of_surround_stays_in_time_and_clean(clips, transcode, format):
+    # Quiet for 0.2 s, then all channels at full scale: more than stereo can hold.
+    clip = clips(
+        "burst.mov",
+        "-f lavfi -i aevalsrc='"
+        + "|".join(["sin(440*2*PI*t)*gte(t\\,0.2)"] * 6)
+        + f":s=48000:d={SECONDS}:c=5.1' -c:a pcm_s16le {{0}}",
+    )
+    result = transcode(clip, format, 5)
+    assert peak(result) <= (0.0 if format == "wav" else 0.3)
+    raw = result.folder / "begin.raw"
+    ffmpeg("-i {0} -f f32le -ac 1 -ar 48000 {1}", result.entry, raw)
+    sound = array("f", raw.read_bytes())
+    first = next(n for n, sample in enumerate(sound) if abs(sample) > 0.1)
+    assert first / 48_000 == pytest.approx(0.2, abs=0.003)
+    # A tone that was cut off has others above it.
+    third = level(result, 0, 3 * 440)
+    assert third < level(result, 0, 440) - 30
+
+
 @pytest.mark.parametrize("count", [9, 11, 17, 32])
 def test_of_channels_without_places_the_first_two_are_heard(clips, transcode, count):
     clip = clips(f"{count}.wav", f"{tones(300, 1000, *[3000] * (count - 2))} -c:a pcm_s16le {{0}}")
@@ -156,7 +188,9 @@ def test_a_field_of_sound_becomes_left_and_right(clips, transcode):
     assert [level(result, n, f) for n in (0, 1) for f in (300, 1000)] == pytest.approx([-6] * 4, abs=1)
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 37800, 88200, 96000, 192000, 384000])
+@pytest.mark.parametrize(
+    "rate", [1000, 8000, 11025, 16000, 22050, 37800, 88200, 96000, 192000, 384000, 768000]
+)
 def test_sample_rates(clips, transcode, rate):
     clip = clips(f"{rate}.wav", f"{tones(300)} -ar {rate} -c:a pcm_s16le {{0}}")
     result = transcode(clip, "m4a", 5)

@@ -139,6 +139,18 @@ def test_streams_that_fit_are_copied_bit_by_bit(clips, transcode, format, tmp_pa
     result.decode()
 
 
+@pytest.mark.parametrize(
+    ("quality", "part_seconds", "picture"),
+    [(5, None, "copy"), (1, None, "encode: it is 640x480"), (1, 0.1, "encode: it is 640x480")],
+)
+def test_the_log_tells_what_is_copied_and_why_not(clips, transcode, caplog, quality, part_seconds, picture):
+    options = f"{H264} -b:v 600k -g 50 -c:a flac"
+    clip = source(clips, "logged.mkv", size="640x480", seconds=14, options=options)
+    transcode(clip, "m3u8", quality, part_seconds=part_seconds)
+    (planned,) = (record for record in caplog.records if record.message == "planned")
+    assert planned.streams == {"video": picture, "audio": "encode: it is flac"}
+
+
 @FORMATS
 def test_a_picture_without_sound(clips, transcode, format):
     result = transcode(source(clips, "silent.mp4", sound=False), format, 1)

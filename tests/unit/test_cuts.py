@@ -52,10 +52,10 @@ def sources(draw):
     return source(seconds, keyframes=keyframes, start=start)
 
 
-@given(sources(), st.floats(6, 600))
-def test_parts_are_all_of_the_source_and_overlap_nowhere(facts, length):
+@given(sources(), st.floats(6, 600), st.integers(1, 1000))
+def test_parts_are_all_of_the_source_and_overlap_nowhere(facts, length, workers):
     work = plan_of(facts)
-    spans = cut(facts, work, length)
+    spans = cut(facts, work, length, workers)
     assert spans[0].start == round(facts.video.start / BASE)
     assert spans[-1].end is None
     assert all(a.end == b.start and a.start < b.start for a, b in pairwise(spans))
@@ -65,15 +65,15 @@ def test_parts_are_all_of_the_source_and_overlap_nowhere(facts, length):
 
 @given(sources(), st.floats(6, 600))
 def test_every_part_can_be_decoded_from_a_keyframe_at_or_before_its_start(facts, length):
-    for span in cut(facts, plan_of(facts), length):
+    for span in cut(facts, plan_of(facts), length, 1):
         point = entry(facts.entry_points, span.start)
         assert point is None or point.complete_from <= span.start
 
 
-@given(sources(), st.floats(6, 600))
-def test_segments_of_a_part_are_alike_and_not_too_long(facts, length):
+@given(sources(), st.floats(6, 600), st.integers(1, 1000))
+def test_segments_of_a_part_are_alike_and_not_too_long(facts, length, workers):
     work = plan_of(facts)
-    for span in cut(facts, work, length):
+    for span in cut(facts, work, length, workers):
         whole, each = span_seconds(work, span), segment_seconds(work, span)
         assert each <= work.segment_seconds
         assert whole == 0 or each * 2 > min(whole, work.segment_seconds)
@@ -81,7 +81,7 @@ def test_segments_of_a_part_are_alike_and_not_too_long(facts, length):
 
 def test_cuts_are_at_keyframes_where_they_are_near():
     facts = source(600.0, keyframes=every(600, 7))
-    starts = [span.start for span in cut(facts, plan_of(facts), 30)]
+    starts = [span.start for span in cut(facts, plan_of(facts), 30, 1)]
     keyframes = {point.complete_from for point in facts.entry_points}
     assert set(starts) <= keyframes
     assert all(abs(start * BASE - 30 * n) <= 3.5 for n, start in enumerate(starts))
@@ -89,35 +89,33 @@ def test_cuts_are_at_keyframes_where_they_are_near():
 
 def test_a_source_of_one_keyframe_is_cut_into_few_parts():
     facts = source(10_800.0, keyframes=[0.0])
-    spans = cut(facts, plan_of(facts), 30)
+    spans = cut(facts, plan_of(facts), 30, 1)
     assert 2 <= len(spans) <= 60
 
 
 def test_a_source_that_tells_no_keyframe_is_not_cut():
     facts = source(10_800.0)
-    assert len(cut(facts, plan_of(facts), 30)) == 1
+    assert len(cut(facts, plan_of(facts), 30, 1)) == 1
 
 
 def test_a_source_whose_times_jump_by_hours_is_not_cut():
     facts = source(20_000.0, keyframes=[*every(600, 2), *(15_000.0 + time for time in every(600, 2))])
-    assert (
-        len(
-            cut(
-                replace(facts, container="matroska,webm"),
-                plan_of(replace(facts, container="matroska,webm")),
-                30,
-            )
-        )
-        == 1
-    )
-    assert len(cut(facts, plan_of(facts), 30)) > 1
+    assert len(cut(facts, plan_of(facts), 30, 1)) > 1
+    jumping = replace(facts, container="matroska,webm")
+    assert len(cut(jumping, plan_of(jumping), 30, 1)) == 1
+
+
+@pytest.mark.parametrize(("workers", "parts"), [(1, 20), (8, 24), (10, 20), (1000, 40)])
+def test_each_worker_has_as_many_parts(workers, parts):
+    facts = source(600.0, keyframes=every(600, 1))
+    assert len(cut(facts, plan_of(facts), 30, workers)) == parts
 
 
 def test_three_hours_of_4k_are_many_short_parts():
     facts = source(10_800.0, keyframes=every(10_800, 2), width=3840, height=2160)
     length = part_length(facts, plan_of(facts, quality=5), 15, 60)
     assert 6 <= length <= 12
-    assert 500 <= len(cut(facts, plan_of(facts, quality=5), length)) <= MOST_PARTS
+    assert 500 <= len(cut(facts, plan_of(facts, quality=5), length, 1)) <= MOST_PARTS
 
 
 def test_smaller_pictures_have_longer_parts():
@@ -159,4 +157,4 @@ def test_what_is_copied_or_has_no_picture_is_not_cut():
 def test_no_source_has_more_parts_than_its_task_can_hold():
     facts = source(360_000.0, keyframes=every(360_000, 2))
     length = part_length(facts, plan_of(facts, quality=5), 1, 60)
-    assert len(cut(facts, plan_of(facts, quality=5), length)) <= MOST_PARTS
+    assert len(cut(facts, plan_of(facts, quality=5), length, 1)) <= MOST_PARTS

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from transcoding.media.plan import (
     plan,
     segment_starts,
 )
-from transcoding.media.quality import SHORT_SIDE, rung_for
+from transcoding.media.quality import LADDER, SHORT_SIDE, rung_for
 
 VIDEO = VideoFacts(
     index=0,
@@ -84,15 +85,90 @@ def test_a_smaller_quality_encodes_the_picture_and_keeps_the_sound_when_it_fits(
         ({"pixel_aspect": Fraction(4, 3)}, "its pixels are not square"),
         ({"bit_rate": 5_000_001}, "its bit rate is over 5,000,000 b/s"),
         ({"width": 1279}, "it is 1279x720"),
+        ({"height": 719}, "it is 1280x719"),
+        ({"codec": "vp9", "profile": "Profile 0"}, "it is vp9"),
+        ({"profile": "High 4:4:4 Predictive"}, "its profile is High 4:4:4 Predictive"),
+        ({"profile": "Extended"}, "its profile is Extended"),
+        ({"pixel_format": "yuv420p10le"}, "its pixels are yuv420p10le"),
+        ({"transfer": "arib-std-b67"}, "its colours are bt2020, arib-std-b67"),
+        ({"transfer": "linear"}, "its colours are bt709, linear"),
+        ({"primaries": "smpte432"}, "its colours are smpte432, bt709"),
+        ({"level": 53}, "its level is 5.3"),
+        ({"rotation": 180}, "it is not stored upright"),
+        ({"pixel_aspect": Fraction(1281, 1280)}, "its pixels are not square"),
     ],
 )
 def test_a_picture_that_does_not_fit_is_encoded_and_the_reason_is_told(changes, reason):
     assert plan(with_video(**changes), MP4, 5).describe()["video"] == f"encode: {reason}"
 
 
-@pytest.mark.parametrize("changes", [{"level": 52}, {"bit_rate": 5_000_000}, {"profile": "Main"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"level": 52},
+        {"bit_rate": 5_000_000},
+        {"profile": "Main"},
+        {"profile": "Baseline"},
+        {"profile": "Constrained Baseline"},
+        {"pixel_format": "yuvj420p"},
+        {"primaries": "bt709", "transfer": "bt709", "matrix": "bt709"},
+        {"primaries": "smpte170m", "transfer": "smpte170m", "matrix": "smpte170m"},
+        {"primaries": "bt470bg", "transfer": "bt470bg", "matrix": "bt470bg"},
+        {"transfer": "iec61966-2-1"},
+        {"width": 720, "height": 1280},
+        {"width": 1278},
+        # Players show a file's frames when they are due.
+        {"constant_frame_rate": False},
+        {"start": 0.5},
+    ],
+)
 def test_a_picture_just_inside_the_limits_is_copied(changes):
     assert plan(with_video(**changes), MP4, 5).video.copied
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"), [("Profile 0", ""), ("Profile 1", "its profile is Profile 1")]
+)
+def test_vp9_is_copied_into_webm(profile, reason):
+    source = with_video(codec="vp9", profile=profile, level=-99)
+    assert plan(source, FORMATS["webm"], 5).video.obstacle == reason
+
+
+@pytest.mark.parametrize(
+    ("short_side", "quality", "copied"),
+    [(360, 1, True), (362, 1, False), (480, 2, True), (482, 2, False), (720, 3, True), (722, 3, False),
+     (1080, 4, True), (1082, 4, False), (2160, 5, True), (144, 1, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_picture_of_the_quality_or_smaller_is_copied(short_side, quality, copied, turned):
+    sides = (2 * short_side, short_side)
+    width, height = sides[::-1] if turned else sides
+    source = with_video(width=width, height=height, bit_rate=1_000_000)
+    assert plan(source, MP4, quality).video.copied is copied
+
+
+@pytest.mark.parametrize("rung", LADDER)
+def test_a_picture_is_copied_up_to_the_cap_of_its_size(rung):
+    size = {"width": 16 * rung.short_side // 18 * 2, "height": rung.short_side}
+    assert plan(with_video(**size, bit_rate=rung.max_bit_rate), MP4, 5).video.copied
+    over = plan(with_video(**size, bit_rate=rung.max_bit_rate + 1), MP4, 5).video
+    assert over.obstacle == f"its bit rate is over {rung.max_bit_rate:,} b/s"
+
+
+@pytest.mark.parametrize(
+    ("container", "size", "duration", "obstacle"),
+    [
+        # What the container tells, less the sound; else what the size tells.
+        (5_128_000, 1, None, ""),
+        (5_128_001, 1, None, "its bit rate is over 5,000,000 b/s"),
+        (None, 37_500_000, 60.0, ""),
+        (None, 37_500_008, 60.0, "its bit rate is over 5,000,000 b/s"),
+        (None, 16_000_000, None, "its bit rate is not known"),
+    ],
+)
+def test_a_bit_rate_that_the_stream_does_not_tell_is_found_otherwise(container, size, duration, obstacle):
+    source = replace(with_video(bit_rate=None), bit_rate=container, size=size, duration=duration)
+    assert plan(source, MP4, 5).video.obstacle == obstacle
 
 
 @pytest.mark.parametrize(
@@ -105,12 +181,75 @@ def test_a_picture_just_inside_the_limits_is_copied(changes):
         ({"channels": 6}, "it has 6 channels"),
         ({"sample_rate": 96_000}, "its sample rate is 96000 Hz"),
         ({"bit_rate": None}, "its bit rate is not known"),
-        ({"bit_rate": 141_000}, "its bit rate is over 140,800 b/s"),
-        ({"start": 0.5}, "it starts later than the picture"),
+        ({"bit_rate": 140_801}, "its bit rate is over 140,800 b/s"),
+        ({"channels": 1, "bit_rate": 70_401}, "its bit rate is over 70,400 b/s"),
+        ({"start": 0.0011}, "it starts later than the picture"),
+        ({"codec": "mp3", "profile": ""}, "it is mp3"),
+        ({"profile": "HE-AACv2"}, "its profile is HE-AACv2"),
+        ({"channels": 3}, "it has 3 channels"),
+        ({"channels": 0}, "it has 0 channels"),
+        ({"sample_rate": 22_050}, "its sample rate is 22050 Hz"),
     ],
 )
 def test_sound_that_does_not_fit_is_encoded_and_the_reason_is_told(changes, reason):
     assert plan(with_audio(**changes), MP4, 5).describe()["audio"] == f"encode: {reason}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bit_rate": 140_800},
+        {"channels": 1, "bit_rate": 70_400},
+        {"start": 0.001},
+        {"sample_rate": 32_000},
+        {"sample_rate": 44_100},
+    ],
+)
+def test_sound_just_inside_the_limits_is_copied(changes):
+    assert plan(with_audio(**changes), MP4, 5).audio.copied
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "copied"),
+    [
+        ("webm", {"codec": "opus", "profile": ""}, True),
+        ("ogg", {"codec": "opus", "profile": "", "bit_rate": 250_000}, False),
+        ("mp3", {"codec": "mp3", "profile": ""}, True),
+        ("m4a", {}, True),
+        # Without loss, the bit rate is what it is.
+        ("wav", {"codec": "pcm_s16le", "profile": "", "bit_rate": 1_536_000}, True),
+        ("wav", {"codec": "pcm_s24le", "profile": "", "bit_rate": 2_304_000}, False),
+        ("wav", {"codec": "pcm_s16le", "profile": "", "bit_rate": 3_072_000, "sample_rate": 96_000}, False),
+    ],
+)
+def test_sound_is_copied_into_what_holds_its_codec(target, changes, copied):
+    assert plan(with_audio(**changes), FORMATS[target], 5).audio.copied is copied
+
+
+@pytest.mark.parametrize(
+    ("gap", "obstacle"),
+    [
+        (6.0, ""),
+        (6.48, ""),
+        (6.52, "its keyframes do not allow segments of at most 6 s"),
+    ],
+)
+def test_keyframes_must_let_segments_be_short_enough(gap, obstacle):
+    source = replace(SOURCE, keyframes=tuple(gap * n for n in range(9)), duration=gap * 9)
+    assert plan(source, HLS, 5).video.obstacle == obstacle
+
+
+@pytest.mark.parametrize(
+    ("changes", "obstacle"),
+    [
+        ({"constant_frame_rate": False}, "its frames last unequally long"),
+        ({"start": 0.0201}, "it starts later than the sound"),
+        ({"start": 0.0199}, ""),
+    ],
+)
+def test_a_picture_is_copied_into_segments_only_if_all_frames_are_when_they_are_due(changes, obstacle):
+    assert plan(with_video(**changes), HLS, 5).video.obstacle == obstacle
+    assert plan(with_video(**changes), MP4, 5).video.copied
 
 
 def test_nothing_is_copied_when_copying_has_failed_before():
@@ -168,6 +307,22 @@ def test_a_result_is_as_long_as_the_streams_that_it_has(video, audio, container,
         audio=replace(AUDIO, duration=audio),
     )
     assert plan(source, FORMATS[target], 5).duration == duration
+
+
+def test_a_result_lasts_until_its_last_stream_ends():
+    source = replace(
+        SOURCE,
+        duration=90.0,
+        video=replace(VIDEO, start=20.5, duration=59.5),
+        audio=replace(AUDIO, start=20.0, duration=10.0),
+    )
+    assert plan(source, MP4, 5).duration == pytest.approx(60.0)
+
+
+def test_sound_alone_begins_at_once():
+    source = replace(SOURCE, audio=replace(AUDIO, start=2.0))
+    made = plan(source, FORMATS["m4a"], 5)
+    assert (made.origin, made.audio.copied) == (2.0, True)
 
 
 def test_the_first_frame_is_due_when_the_source_shows_it():
@@ -250,3 +405,18 @@ def test_segments_of_a_copied_picture_begin_at_keyframes_and_none_is_too_long(ke
 @given(st.integers(1, 10_000))
 def test_every_size_has_settings_and_larger_ones_are_never_capped_lower(short_side):
     assert rung_for(short_side).max_bit_rate <= rung_for(short_side + 1).max_bit_rate
+
+
+def test_the_readme_tells_the_qualities():
+    rows = {
+        f"| CRF {rung.crf} | {rung.max_bit_rate / 1e6:g} Mb/s | {rung.level} | "
+        f"{rung.audio_bit_rate // 1000} kb/s |"
+        for rung in LADDER
+    }
+    told = (Path(__file__).parents[2] / "README.md").read_text()
+    assert {row for row in rows if row in told} == rows
+
+
+@pytest.mark.parametrize("rung", LADDER)
+def test_what_the_decoders_buffer_lets_through_in_two_seconds_is_within_the_cap(rung):
+    assert 2 * rung.buffer_rate + rung.buffer <= 2 * rung.max_bit_rate

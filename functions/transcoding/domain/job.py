@@ -170,11 +170,13 @@ class Job:
             if not self._outputs.holds(key):
                 prepared = self._transcoder.recall(task)
                 key = self._transcoder.finish(task, prepared, self._parts.all(task), report)
-            self._outputs.remove_all_but(task.id, task.attempt)
             return key
 
         outcome = self._end(task, make)
-        with suppress(UnavailableError):  # DynamoDB removes them in days
+        # Until its end is written, another worker may have to finish the task.
+        with suppress(UnavailableError):  # S3 and DynamoDB remove them in days
+            if outcome is Outcome.SUCCEEDED:
+                self._outputs.remove_all_but(task.id, task.attempt)
             self._parts.remove(task)
         return outcome
 

@@ -252,8 +252,13 @@ class Stream:
         except FileNotFoundError:
             return
         for name in hls.finished_segments(playlist)[len(self._names) :]:
+            self._names.append(name)
             path = self._folder / name
             data = path.read_bytes()
+            if b"moof" not in data:
+                # All that FFmpeg writes of a stream, or of a part of it, that has no frame.
+                path.unlink()
+                continue
             fragment = fragments.read(data)
             if self.name == command.VIDEO and self.plan.video and not self.plan.video.copied:
                 fragment = self._set(fragment)
@@ -262,13 +267,12 @@ class Stream:
             start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
             segment = hls.Segment(start, end, len(data))
             self._content += fragment.content()
-            self._names.append(name)
             self._segments.append(segment)
             self._uploads.add(path, self._prefix + segment.name, f"{self.name}/mp4")
 
     def _set(self, fragment: fragments.Fragment) -> fragments.Fragment:
         """Return a fragment of the picture with its right times."""
-        if self._names:
+        if self._segments:
             seconds = self._packets.of(self._content.samples)[0] - self._packets.first[0]
             ticks = self._first_shown + round(seconds * self._facts.timescale)
             fragment = fragment.shown_from(ticks)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -105,6 +105,7 @@ class Transcoder:
         max_source_bytes: int,
         part_seconds: float,
         fan_out_seconds: float,
+        workers: int,
         fetch: Callable[..., HttpSource] = HttpSource,
     ) -> None:
         self._media = media
@@ -112,6 +113,7 @@ class Transcoder:
         self._max_source_bytes = max_source_bytes
         self._part_seconds = part_seconds
         self._fan_out_seconds = fan_out_seconds
+        self._workers = workers
         self._fetch = fetch
 
     def prepare(self, task: Task, report: Report, deadline: float) -> Prepared:
@@ -129,14 +131,19 @@ class Transcoder:
         length = self._part_length(source, work)
         if length or (task.attempt == 1 and needs_keyframes(source, target, task.quality)):
             source = with_keyframes(source, url, length and look_up_step(source, length))
+        prepared = Prepared(bucket, key, begun, source)
+        streams = self._plan(task, prepared).describe()
+        # Of keyframes there are thousands.
+        told = replace(source, keyframes=None, entry_points=())
+        logger.info("planned", task_id=task.id, source=str(told), streams=streams)
         report(begun)
-        return Prepared(bucket, key, begun, source)
+        return prepared
 
     def spans(self, task: Task, prepared: Prepared) -> tuple[Span, ...]:
         """Return the parts that the picture is to be made in; none where one worker does it all."""
         work = self._plan(task, prepared)
         length = self._part_length(prepared.source, work)
-        spans = cut(prepared.source, work, length) if length else ()
+        spans = cut(prepared.source, work, length, self._workers) if length else ()
         if len(spans) > 1:
             return spans
         whole = Span(begin(prepared.source), None, first=True)
@@ -174,7 +181,6 @@ class Transcoder:
         `folder` is an empty one for temporary files. Raises as `prepare`.
         """
         work = self._plan(task, prepared)
-        logger.info("planned", task_id=task.id, source=str(prepared.source), streams=work.describe())
         prefix = output_prefix(task.id, task.attempt)
         begun = prepared.begun
         with publishing(self._media, self._tools, work, folder, prefix) as publication:

@@ -55,6 +55,7 @@ def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     command = [
         *_program(tools),
         *_gap_options(plan),
+        *_timeline(plan, plan.video, plan.audio),
         *input_options(url),
         *_text_input_options(plan),
         "-i",
@@ -81,7 +82,8 @@ def picture(
     The source is read from `entry` on. A picture that is copied is copied as a whole.
     """
     if plan.video and plan.video.copied:
-        command = [*_program(tools), *_gap_options(plan), *input_options(url), "-i", url]
+        command = [*_program(tools), *_gap_options(plan), *_timeline(plan, plan.video)]
+        command += [*input_options(url), "-i", url]
         return [*command, *_segmented_picture(plan, folder)]
     # Times stay those of the container, in which the span is told.
     command = [*_program(tools), "-copyts"]
@@ -94,7 +96,8 @@ def picture(
 
 def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the segments of the sound, and the subtitles, in `folder`."""
-    command = [*_program(tools), *input_options(url), *_text_input_options(plan), "-i", url]
+    command = [*_program(tools), *_timeline(plan, plan.audio)]
+    command += [*input_options(url), *_text_input_options(plan), "-i", url]
     return [*command, *_segmented_sound(plan, folder), *_text_outputs(plan, folder)]
 
 
@@ -107,6 +110,13 @@ def _program(tools: Tools) -> list[str]:
 
 def _gap_options(plan: Plan) -> list[str]:
     return [] if plan.tells_lengths else ["-dts_error_threshold", str(LONGEST_GAP)]
+
+
+def _timeline(plan: Plan, *streams: VideoPlan | AudioPlan | None) -> list[str]:
+    """Let the timeline begin at the plan's origin, also where another stream of the source begins sooner."""
+    starts = [stream.facts.start for stream in streams if stream]
+    begin = plan.source_start if plan.source_start is not None else min(starts, default=plan.origin)
+    return ["-itsoffset", f"{round((begin - plan.origin) * 1_000_000)}us"] if begin != plan.origin else []
 
 
 def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
@@ -203,9 +213,8 @@ def _audio_options(audio: AudioPlan) -> list[str]:
     options = ["-map", f"0:{audio.facts.index}"]
     if audio.copied:
         return [*options, "-c:a", "copy"]
-    # Sound that starts late or has holes is filled with silence, so that it stays with the picture. Fewer
-    # channels are mixed so that even the loudest sum is not cut off: the centre at -3 dB, no LFE.
-    filters = ",".join([*_channels(audio.facts), "aresample=async=1:first_pts=0:rematrix_maxval=1"])
+    # Sound that starts late or has holes is filled with silence, so that it stays with the picture.
+    filters = ",".join([*_channels(audio.facts), "aresample=async=1:first_pts=0", *_mixed(audio)])
     if audio.facts.right is None:
         options += ["-af", filters]
     else:
@@ -213,6 +222,17 @@ def _audio_options(audio: AudioPlan) -> list[str]:
         options = ["-filter_complex", f"{pair},{filters}[sound]", "-map", "[sound]"]
     options += [option.format(bit_rate=audio.bit_rate) for option in encoders.SOUND[audio.codec]]
     return [*options, "-ac", str(audio.channels), "-ar", str(audio.sample_rate)]
+
+
+def _mixed(audio: AudioPlan) -> list[str]:
+    """Return the filters after which surround is stereo: as loud as it was, and never cut off.
+
+    The centre and what is behind come to -3 dB in each ear (ITU-R BS.775), no LFE.
+    """
+    if audio.facts.channels <= 2:
+        return []
+    # Only where sums are beyond full scale does the limiter lower them. Its samples have room above that.
+    return ["aformat=sample_fmts=dblp:channel_layouts=stereo", "alimiter=limit=0.98:level=0:latency=1"]
 
 
 def _channels(audio: AudioFacts) -> list[str]:

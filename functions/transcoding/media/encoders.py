@@ -10,9 +10,9 @@ PICTURE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "h264": (
             *("-c:v", "libx264", "-preset", "fast", "-profile:v", "high", "-crf", "{rung.crf}"),
-            *("-maxrate", "{rung.max_bit_rate}", "-bufsize", "{rung.buffer}"),
+            *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}"),
         ),
-        # Constrained quality: https://trac.ffmpeg.org/wiki/Encode/VP9
+        # Constrained quality: https://trac.ffmpeg.org/wiki/Encode/VP9; its rate is an average.
         "vp9": (
             *("-c:v", "libvpx-vp9", "-crf", "{rung.vp9_crf}", "-b:v", "{rung.max_bit_rate}"),
             *("-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),

@@ -40,7 +40,7 @@ def from_index(container: InputContainer, stream: VideoStream) -> tuple[list[flo
         # Matroska's cues stand at the end, and are read when first needed.
         container.seek(0, stream=stream)
     entries = [(e.timestamp, e.is_keyframe) for e in stream.index_entries if not e.is_discard]
-    duration = stream.duration or int((container.duration or 0) / av.time_base / base)
+    duration = stream.duration or _ticks(container, base)
     if not entries or not duration:
         return None, []
     if entries[-1][0] - entries[0][0] < duration - _TOLERANCE / base:
@@ -56,6 +56,12 @@ def from_index(container: InputContainer, stream: VideoStream) -> tuple[list[flo
     return [time - times[0] for time in times], points
 
 
+def _ticks(container: InputContainer, base: Fraction) -> int:
+    """Return how long a container is, in ticks; Matroska tells when it ends."""
+    start = max(0, container.start_time or 0) if "matroska" in container.format.name else 0
+    return int(((container.duration or 0) - start) / av.time_base / base)
+
+
 def looked_up(container: InputContainer, stream: VideoStream, step: float) -> Points:
     """Find the keyframe that a seek leads to, every `step` seconds. Empty where times are not in order."""
     base = stream.time_base or Fraction(1)
@@ -63,7 +69,7 @@ def looked_up(container: InputContainer, stream: VideoStream, step: float) -> Po
     clocked = container.format.name in _CLOCKED
     run_up = int(_RUN_UP / base) if clocked else 0
     points: Points = []
-    for number in range(int((container.duration or 0) / av.time_base / step)):
+    for number in range(int(_ticks(container, base) * base / step)):
         wanted = start + number * step
         container.seek(int(wanted * av.time_base))
         for packet, _ in zip(container.demux(stream), range(_MOST_PACKETS), strict=False):

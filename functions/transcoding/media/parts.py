@@ -88,8 +88,11 @@ def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
     return size > LARGEST_COPY and video.facts.constant_frame_rate and source.container.startswith(_STEADY)
 
 
-def cut(source: SourceFacts, plan: Plan, length: float) -> tuple[Span, ...]:
-    """Cut the picture into parts of about `length` seconds; a single one where nothing tells where to."""
+def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[Span, ...]:
+    """Cut the picture into parts of about `length` seconds; a single one where nothing tells where to.
+
+    There are rather more parts than fewer, so that each of the workers has as many.
+    """
     if plan.video is None:
         return ()
     facts = plan.video.facts
@@ -104,10 +107,12 @@ def cut(source: SourceFacts, plan: Plan, length: float) -> tuple[Span, ...]:
     # Where keyframes are rare, each part must decode from far back: then fewer parts are less work.
     gap = max(b - a for a, b in pairwise([first, *points, end]))
     rare = min(gap / 2, _ticks(_LONGEST / work(plan.video), facts))
-    step = max(_ticks(length, facts), rare)
+    count = max(1, math.floor((end - first) / max(_ticks(length, facts), rare) + 0.5))
+    if count > 1:
+        count = min(math.ceil(count / workers) * workers, 2 * count, MOST_PARTS)
+    step = (end - first) / count
     starts = [first]
-    # The last part takes what is left, up to one and a half times the length.
-    for number in range(1, math.floor((end - first) / step + 0.5)):
+    for number in range(1, count):
         start = _near(points, first + round(number * step), step * _REACH)
         if start > starts[-1]:
             starts.append(start)

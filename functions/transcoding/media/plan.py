@@ -34,6 +34,8 @@ _ODDEST_PIXEL = Fraction(8)
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
 #: Seconds between the starts of picture and sound: that are none, and that can be seen and heard.
 _IN_STEP, _OUT_OF_STEP = 0.001, 0.02
+#: Containers whose clocks may jump. FFmpeg lets their times begin with the first stream that it reads.
+_CLOCKED = frozenset({"mpegts", "mpeg", "ogg"})
 _LOSSLESS = frozenset({"pcm_s16le"})
 _TRIED = "an attempt that copied has failed"
 _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
@@ -96,7 +98,9 @@ class TextPlan:
 class Plan:
     """What to make of a source; times in seconds.
 
-    `duration` is how long the result will be, None where the source does not tell.
+    `duration` is how long the result will be, None where the source does not tell. `origin` is where the
+    result's timeline begins on the source's, and `source_start` where the source's own does; None: with the
+    first of the streams that are read.
     """
 
     format: Format
@@ -107,6 +111,8 @@ class Plan:
     #: Whether each frame has a length of its own in the source, so that a long one is meant.
     tells_lengths: bool = False
     subtitles: tuple[TextPlan, ...] = ()
+    origin: float = 0.0
+    source_start: float | None = None
 
     @property
     def copies(self) -> bool:
@@ -141,8 +147,8 @@ def plan(
         raise TaskFailedError(
             Failure.FORMAT_NEEDS_SOUND, f"The source has no sound, and {target.name} needs some."
         )
-    # What FFmpeg takes for the beginning, also where the stream that begins it is left out.
-    origin = source.start
+    taken = (source.video if target.picture else None, source.audio if target.sound else None)
+    origin = min((stream.start for stream in taken if stream), default=0.0)
     segment_seconds = copyable_segment_seconds(source.keyframes or (), source.duration)
     video = audio = None
     if source.video and target.picture:
@@ -176,7 +182,7 @@ def plan(
         rung = rung_for(min(video.width, video.height) if video else 1080)
         obstacle = _sound_obstacle(source.audio, target.sound, rung, origin) if may_copy else _TRIED
         audio = _plan_sound(source.audio, target.sound, rung, obstacle)
-    duration = _duration(source, video, audio)
+    duration = _duration(source, video, audio, origin)
     if duration and target.seconds and duration > target.seconds:
         raise TaskFailedError(
             Failure.TOO_LONG,
@@ -193,6 +199,8 @@ def plan(
         segment_seconds=segment_seconds or SEGMENT_SECONDS,
         tells_lengths=source.container.startswith("mov"),
         subtitles=_plan_subtitles(source, target, may_copy=may_copy) if with_text else (),
+        origin=origin,
+        source_start=None if source.container in _CLOCKED else source.start,
     )
 
 
@@ -247,13 +255,15 @@ def segment_starts(keyframes: tuple[float, ...], length: float) -> list[float]:
     return starts
 
 
-def _duration(source: SourceFacts, video: VideoPlan | None, audio: AudioPlan | None) -> float | None:
+def _duration(
+    source: SourceFacts, video: VideoPlan | None, audio: AudioPlan | None, origin: float
+) -> float | None:
     # The container counts streams that are left out, and a stream counts what an edit list leaves out.
-    streams = [stream.facts.duration for stream in (video, audio) if stream]
-    known = [duration for duration in streams if duration]
-    if len(known) < len(streams):
+    streams = [stream.facts for stream in (video, audio) if stream]
+    ends = [stream.start - origin + stream.duration for stream in streams if stream.duration]
+    if len(ends) < len(streams):
         return source.duration
-    return min(max(known), source.duration or max(known))
+    return min(max(ends), source.duration or max(ends))
 
 
 def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:

@@ -41,6 +41,8 @@ _SELF_DESCRIBING = frozenset({"aac", "aac_latm", "ac3", "eac3", "mp2", "mp3", "d
 _HIDDEN_FRAMES, _PRIMING_FRAMES = 1.5, 5
 #: Samples in a frame of AAC.
 _AAC_FRAME = 1024
+#: Samples a second that sound may have.
+_LOWEST_RATE, _HIGHEST_RATE = 1000, 768_000
 #: Subtitles that are text. Those that are pictures, and teletext, cannot become text here.
 _TEXT_CODECS = frozenset(
     {
@@ -108,7 +110,11 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
         )
     texts = [s for s in streams if s.get("codec_type") == "subtitle" and s.get("codec_name") in _TEXT_CODECS]
     container = report.get("format", {})
+    name = str(container.get("format_name", ""))
+    start = _seconds(container.get("start_time"), at_least=None) or 0.0
     seconds = _seconds(container.get("duration"))
+    if name.startswith("matroska"):
+        seconds = _since(start, seconds)
     if seconds and seconds > LONGEST:
         raise TaskFailedError(
             Failure.TOO_LONG,
@@ -117,16 +123,16 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
         )
     video = _video(_main_picture(pictures)) if pictures else None
     audio = _audio(max(sounds, key=_sound_rank)) if sounds else None
-    if audio and _is_master(sounds, str(container.get("format_name", ""))):
+    if audio and _is_master(sounds, name):
         audio = replace(_audio(sounds[0]), right=int(sounds[1]["index"]))
     return SourceFacts(
-        container=str(container.get("format_name", "")),
+        container=name,
         duration=seconds,
         size=size,
         bit_rate=_whole(container.get("bit_rate")),
         video=video,
         audio=audio,
-        start=_seconds(container.get("start_time"), at_least=None) or 0.0,
+        start=start,
         subtitles=tuple(map(_text, texts[:_MAX_SUBTITLES])),
     )
 
@@ -274,6 +280,12 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
 def _audio(stream: Mapping[str, Any]) -> AudioFacts:
     _check_decodable(stream)
     sample_rate = int(stream.get("sample_rate") or 0)
+    if sample_rate and not _LOWEST_RATE <= sample_rate <= _HIGHEST_RATE:
+        raise TaskFailedError(
+            Failure.DAMAGED,
+            f"The source says that its sound has {sample_rate:,} samples a second; {_LOWEST_RATE:,} to "
+            f"{_HIGHEST_RATE:,} are supported. Its header is damaged: export it again.",
+        )
     return AudioFacts(
         index=int(stream["index"]),
         codec=str(stream["codec_name"]),
@@ -362,8 +374,14 @@ def _stream_duration(stream: Mapping[str, Any]) -> float | None:
     tag = str(stream.get("tags", {}).get("DURATION", "")).split(":")
     if len(tag) == 3:
         parts = [_seconds(part, at_least=None) or 0.0 for part in tag]
-        return parts[0] * 3600 + parts[1] * 60 + parts[2] or None
+        end = parts[0] * 3600 + parts[1] * 60 + parts[2] or None
+        return _since(_seconds(stream.get("start_time")) or 0.0, end)
     return _seconds(stream.get("duration"))
+
+
+def _since(start: float, end: float | None) -> float | None:
+    """Return the length of what ends then, in seconds: Matroska tells lengths from 0, wherever they begin."""
+    return end - start if end and 0 < start < end else end
 
 
 def _seconds(value: object, at_least: float | None = 0.0) -> float | None:

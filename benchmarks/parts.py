@@ -1,0 +1,239 @@
+"""A film in parts beside one FFmpeg process: processor time, and the time of each step when it runs alone.
+
+The worker's own handler takes the messages one after the other from a queue that only it reads, with the
+template's default parameters, and the emulator's S3, DynamoDB and SQS. The emulator's own processor time is
+not counted, as AWS's is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from benchmarks import sources
+from benchmarks.api import gateway_event
+from benchmarks.runtime import Function, Spent
+from benchmarks.sources import TOOLS, Sizes
+from local.deploy import client
+from local.emulator import ACCOUNT_ID, SECRET
+from local.package import FFMPEG_DIR, ROOT, load_template
+from local.stack import Stack
+from transcoding.data.storage import output_prefix
+from transcoding.media import command
+from transcoding.media.formats import FORMATS
+from transcoding.media.parts import part_length, work
+from transcoding.media.plan import VideoPlan, needs_keyframes, plan
+from transcoding.media.probe import probe, with_keyframes
+
+#: `task_config_temp_id` of 1080p.
+QUALITY = 4
+_FORMAT = "m3u8"
+_STARTS = 5
+#: The invocation of a part has so many seconds: too few to join the parts as well, so that this is a step.
+_PART_TIME, _TASK_TIME = 280.0, 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An invocation of the worker: `plan`, `sound`, `picture` or `finish`."""
+
+    kind: str
+    spent: Spent
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was made of a film: how many frames, and the bytes of its picture."""
+
+    frames: int
+    bytes: int
+
+
+def measure(stack: Stack, home: Path, sizes: Sizes) -> dict[str, Any]:
+    """Measure the whole film, and an excerpt of it a few times, ours and FFmpeg alone turn by turn."""
+    bench = Bench(stack, home)
+    film = sources.film(sizes.film)
+    starts = [bench.started() for _ in range(_STARTS)]
+    whole = bench.compare(film)
+    excerpts = []
+    for _ in range(sizes.excerpt_repeats):
+        excerpts.append(bench.compare(sources.excerpt(film, sizes.excerpt)))
+    facts = probe(TOOLS, str(film), film.stat().st_size)
+    a_second = work(cast(VideoPlan, plan(facts, FORMATS[_FORMAT], QUALITY).video))
+    part_seconds, fan_out_seconds = (float(bench.parameters[n]) for n in ("PartSeconds", "FanOutSeconds"))
+    return {
+        "seconds": sizes.film,
+        "part_length": part_length(facts, plan(facts, FORMATS[_FORMAT], QUALITY), part_seconds, 0),
+        "threshold": fan_out_seconds / a_second,
+        "parameters": bench.parameters,
+        "start": {
+            "wall": statistics.median(start.wall for start in starts),
+            "cpu": statistics.median(start.cpu for start in starts),
+        },
+        **whole,
+        "excerpt_seconds": sizes.excerpt,
+        "excerpts": [{"ratio": excerpt["ratio"]} for excerpt in excerpts],
+    }
+
+
+class Bench:
+    """A table and a queue of their own beside those of the stack, for a worker that nothing else disturbs."""
+
+    def __init__(self, stack: Stack, home: Path, parameters: Mapping[str, str] | None = None) -> None:
+        self._stack = stack
+        self._home = home
+        self._log = home / "worker.log"
+        self._sqs = client("sqs", stack["aws_endpoint_url"])
+        self._s3 = client("s3", stack["aws_endpoint_url"])
+        self._queue = self._sqs.create_queue(QueueName="bench-parts")["QueueUrl"]
+        defaults = load_template(ROOT / "template.yaml")["Parameters"]
+        names = ("PartSeconds", "FanOutSeconds", "LeaseSeconds", "MaxWorkers", "MaxSourceBytes")
+        self.parameters = {name: str(defaults[name]["Default"]) for name in names} | dict(parameters or {})
+        self._environment = {
+            **os.environ,
+            "AWS_ENDPOINT_URL": stack["aws_endpoint_url"],
+            "AWS_DEFAULT_REGION": stack["region"],
+            "AWS_ACCESS_KEY_ID": ACCOUNT_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "POWERTOOLS_SERVICE_NAME": "bench",
+            "POWERTOOLS_METRICS_NAMESPACE": "bench",
+            "POWERTOOLS_TRACE_DISABLED": "true",
+            "TABLE_NAME": self._table(),
+            "QUEUE_URL": self._queue,
+            "OUTPUT_BUCKET": stack["output_bucket"],
+            "OUTPUT_BASE_URL": stack["output_base_url"],
+            "LEASE_SECONDS": self.parameters["LeaseSeconds"],
+            "MAX_WORKERS": self.parameters["MaxWorkers"],
+            "PART_SECONDS": self.parameters["PartSeconds"],
+            "FAN_OUT_SECONDS": self.parameters["FanOutSeconds"],
+            "MAX_SOURCE_BYTES": self.parameters["MaxSourceBytes"],
+            "FFMPEG_DIR": str(FFMPEG_DIR),
+        }
+
+    def compare(self, film: Path) -> dict[str, Any]:
+        """Measure a film in parts and by FFmpeg alone."""
+        steps, ours = self.fan_out(film)
+        spent, folder = plain(film, self._home, _FORMAT, QUALITY)
+        pictures = folder / command.VIDEO
+        alone = Result(
+            _frames(str(pictures / command.PLAYLIST)),
+            sum(path.stat().st_size for path in pictures.glob("*.m4s")),
+        )
+        cpu = sum(step.spent.cpu for step in steps)
+        print(f"  {film.name}: {len(steps)} steps {cpu:.1f} s, FFmpeg alone {spent.cpu:.1f} s", flush=True)
+        return {
+            "ratio": cpu / spent.cpu,
+            "cpu": cpu,
+            "plain": {"wall": spent.wall, "cpu": spent.cpu},
+            "frames": [ours.frames, alone.frames],
+            "picture_bytes": [ours.bytes, alone.bytes],
+            "steps": [{"kind": step.kind, **asdict(step.spent)} for step in steps],
+        }
+
+    def started(self) -> Spent:
+        """Start a worker, and end it."""
+        with self._function("worker") as function:
+            return function.started
+
+    def fan_out(self, film: Path) -> tuple[list[Step], Result]:
+        """Transcode a film in parts, one invocation after the other by one worker."""
+        self._s3.upload_file(str(film), self._stack["source_bucket"], film.name)
+        url = f"s3://{self._stack['source_bucket']}/{film.name}"
+        body = {"origin_url": url, "format": _FORMAT, "task_config_temp_id": QUALITY}
+        with self._function("create_transcode") as create:
+            answer, _ = create.call(gateway_event("POST", "create-transcode", body=body))
+        task_id = json.loads(answer["body"])["id"]
+        steps: list[Step] = []
+        with self._function("worker") as worker:
+            for message in self._messages():
+                job = json.loads(message["Body"])
+                record = {
+                    "messageId": message["MessageId"],
+                    "receiptHandle": message["ReceiptHandle"],
+                    "body": message["Body"],
+                    "eventSource": "aws:sqs",
+                }
+                seconds = _PART_TIME if job["step"] == "part" else _TASK_TIME
+                answer, spent = worker.call({"Records": [record]}, seconds)
+                assert not answer["batchItemFailures"], f"see {self._log}"
+                steps.append(Step(_kind(job, first=not steps), spent))
+        prefix = f"{output_prefix(task_id, 1)}{command.VIDEO}/"
+        frames = _frames(f"{self._stack['output_base_url']}/{prefix}{command.PLAYLIST}")
+        return steps, Result(frames, self._stored(prefix))
+
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        """Give the queue's messages until there are no more, and delete those that are done."""
+        while True:
+            answer = self._sqs.receive_message(QueueUrl=self._queue, WaitTimeSeconds=1, VisibilityTimeout=900)
+            if not answer.get("Messages"):
+                return
+            (message,) = answer["Messages"]
+            yield message
+            self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
+
+    def _function(self, module: str) -> Function:
+        return Function(module, self._environment, self._log)
+
+    def _table(self) -> str:
+        """Make a table like the stack's; return its name."""
+        dynamodb = client("dynamodb", self._stack["aws_endpoint_url"])
+        described = dynamodb.describe_table(TableName=self._stack["table"])["Table"]
+        indexes = [
+            {name: index[name] for name in ("IndexName", "KeySchema", "Projection")}
+            for index in described["GlobalSecondaryIndexes"]
+        ]
+        schema = {name: described[name] for name in ("KeySchema", "AttributeDefinitions")}
+        name = f"bench-{os.urandom(4).hex()}"
+        dynamodb.create_table(
+            TableName=name, BillingMode="PAY_PER_REQUEST", GlobalSecondaryIndexes=indexes, **schema
+        )
+        return name
+
+    def _stored(self, prefix: str) -> int:
+        """Return the bytes of the segments under a prefix."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._stack["output_bucket"], Prefix=prefix
+        )
+        objects = [item for page in pages for item in page["Contents"]]
+        return sum(item["Size"] for item in objects if item["Key"].endswith(".m4s"))
+
+
+def plain(source: Path, home: Path, target: str, quality: int) -> tuple[Spent, Path]:
+    """Run one FFmpeg with the service's settings on local files; return what it took, and its folder."""
+    folder = home / "plain"
+    shutil.rmtree(folder, ignore_errors=True)
+    for stream in (command.VIDEO, command.AUDIO):
+        (folder / stream).mkdir(parents=True)
+    facts = probe(TOOLS, str(source), source.stat().st_size)
+    if needs_keyframes(facts, FORMATS[target], quality):
+        facts = with_keyframes(facts, str(source))
+    encoding = command.whole(TOOLS, plan(facts, FORMATS[target], quality), str(source), folder)
+    started = time.perf_counter()
+    process = subprocess.Popen(encoding, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, encoding
+    return Spent(wall, usage.ru_utime + usage.ru_stime), folder
+
+
+def _kind(job: Mapping[str, Any], *, first: bool) -> str:
+    if job["step"] == "part":
+        return "picture" if job["part"] else "sound"
+    return "plan" if first else "finish"
+
+
+def _frames(playlist: str) -> int:
+    show = ["-count_packets", "-show_entries", "stream=nb_read_packets", "-of", "csv=p=0"]
+    done = subprocess.run(
+        [str(TOOLS.ffprobe), "-v", "error", *show, playlist], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout.split()[0])

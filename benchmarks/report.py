@@ -1,0 +1,137 @@
+"""The results as Markdown, as the README has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+_MIB = 2**20
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Return the tables of what has been measured."""
+    tables = [render(results[name]) for name, render in _TABLES.items() if name in results]
+    return "\n\n".join(tables) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _comparisons(rows: Sequence[Mapping[str, Any]]) -> str:
+    return _table(
+        ("", "here", "instead", "ratio (range)"),
+        [
+            (
+                row["name"],
+                _time(row["ours"]),
+                _time(row["alternative"]),
+                f"{row['ratio']:.2f} ({row['ratio_range'][0]:.2f}-{row['ratio_range'][1]:.2f})",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _parts(film: Mapping[str, Any]) -> str:
+    pictures = [step for step in film["steps"] if step["kind"] == "picture"]
+    ours, alone = film["picture_bytes"]
+    rows = [
+        ("processor time", f"{film['cpu']:.0f} s", f"{film['plain']['cpu']:.0f} s", f"{film['ratio']:.3f}"),
+        ("frames", *film["frames"], f"{film['frames'][0] / film['frames'][1]:.3f}"),
+        ("bytes of the picture", f"{ours:,}", f"{alone:,}", f"{ours / alone:.3f}"),
+    ]
+    ratios = ", ".join(f"{excerpt['ratio']:.3f}" for excerpt in film["excerpts"])
+    if ratios:
+        rows.append((f"processor time, {film['excerpt_seconds']} s of it", "", "", ratios))
+    title = f"{film['seconds']} s of 1080p to 720p, m3u8: {len(pictures)} parts and the sound"
+    return _table((title, "in parts", "FFmpeg alone", "ratio"), rows)
+
+
+def _speedups(rows: Sequence[Mapping[str, Any]]) -> str:
+    return _table(
+        ("workers", "cold", "of it until parts begin", "speedup", "a worker", "warm", "speedup", "a worker",
+         "cold, at Lambda's pace", "speedup"),
+        [
+            (
+                row["workers"],
+                f"{row['cold']['end']:.1f} s",
+                f"{row['cold']['planned']:.1f} s",
+                f"{row['alone'] / row['cold']['end']:.1f}",
+                f"{row['alone'] / row['cold']['end'] / row['workers']:.2f}",
+                f"{row['warm']['end']:.1f} s",
+                f"{row['alone'] / row['warm']['end']:.1f}",
+                f"{row['alone'] / row['warm']['end'] / row['workers']:.2f}",
+                f"{row['paced']['end']:.1f} s",
+                f"{row['alone'] / row['paced']['end']:.1f}",
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def _scale(rows: Sequence[Mapping[str, Any]]) -> str:
+    return _table(
+        ("source", "format", "parts", "time", "/tmp of a worker", "memory of a worker"),
+        [
+            (
+                f"{row['hours']:g} h, {row['source_bytes'] / _MIB:.0f} MiB",
+                row["format"],
+                row["parts"],
+                f"{row['seconds']:.0f} s",
+                f"{row['files_of_one'] / _MIB:.1f} MiB",
+                f"{row['memory_of_one'] / _MIB:.0f} MiB",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _simulation(rows: Sequence[Mapping[str, Any]]) -> str:
+    return _table(
+        (
+            *("workers", "queue", "small tasks wait: median", "95th percentile", "films take: median"),
+            *("workers busy", "writes/s: hottest task", "hottest index key"),
+        ),
+        [
+            (
+                row["workers"],
+                row["queue"],
+                f"{row['small_wait_median']:.1f} s",
+                f"{row['small_wait_95']:.1f} s",
+                f"{row['film_median']:.0f} s",
+                f"{row['utilisation']:.0%}",
+                row["item_writes"],
+                row["index_writes"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def _costs(costs: Mapping[str, Any]) -> str:
+    rows = [
+        (name, f"{row['amount']:.3g}", f"{row['dollars']:.6f} $")
+        for name, row in costs["rows"].items()
+    ]  # fmt: skip
+    rows.append(("in all", "", f"{costs['total']:.4f} $"))
+    rows += [
+        (f"MediaConvert, basic tier, {size}", "", f"{price:.4f} $")
+        for size, price in costs["mediaconvert"].items()
+    ]
+    return _table(("a minute of 720p", "amount", "cost"), rows)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+_TABLES: Mapping[str, Callable[[Any], str]] = {
+    "comparisons": _comparisons,
+    "parts": _parts,
+    "speedups": _speedups,
+    "scale": _scale,
+    "simulation": _simulation,
+    "costs": _costs,
+}

@@ -1,0 +1,147 @@
+"""Runs a function as Lambda does, in a process of its own, and tells what each call took.
+
+`python -m benchmarks.runtime MODULE` imports `MODULE.handler`, prints a line when it is ready, and then takes
+calls from standard input, a line of JSON each. Everything else that is printed goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from local.package import ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What something took: seconds of the clock, and of processors with all processes that it started."""
+
+    wall: float
+    cpu: float
+    #: Requests to AWS by what they are billed as: reads and writes of DynamoDB in units, others in number.
+    requests: Mapping[str, int] = field(default_factory=dict)
+
+
+class Function:
+    """A function in a process of its own; `started` is what its start took."""
+
+    def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
+        before = time.perf_counter()
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.runtime", module],
+                cwd=ROOT,
+                env={**environment, "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        ready = self._answer()
+        self.started = Spent(time.perf_counter() - before, ready["cpu"])
+
+    def __enter__(self) -> Function:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.communicate()
+
+    def call(self, event: object, seconds: float = 900) -> tuple[Any, Spent]:
+        """Call the handler, which has so many seconds; return its answer and what it took."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"event": event, "seconds": seconds}) + "\n")
+        self._process.stdin.flush()
+        done = self._answer()
+        return done["answer"], Spent(done["wall"], done["cpu"], done["requests"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the function has ended with {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class _Context:
+    function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "bench"
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self._end - time.monotonic()) * 1000)
+
+
+def _billed(request: Any) -> tuple[str, int]:
+    """Return what a request is billed as."""
+    target = request.headers.get("X-Amz-Target", "")
+    service, _, operation = (target.decode() if isinstance(target, bytes) else target).partition(".")
+    if service.startswith("AmazonSQS"):
+        return "sqs", 1
+    if not service:
+        listing = "list-type=" in request.url
+        return ("s3_get" if request.method in {"GET", "HEAD"} and not listing else "s3_put"), 1
+    body = json.loads(request.body)
+    if operation == "TransactWriteItems":
+        items = [next(iter(item.values())) for item in body["TransactItems"]]
+        return "writes", sum(1 + _write_units(item) for item in items)
+    if operation == "BatchWriteItem":
+        return "writes", sum(map(len, body["RequestItems"].values()))
+    if operation == "BatchGetItem":
+        return "reads", sum(len(table["Keys"]) for table in body["RequestItems"].values())
+    return ("reads", 1) if operation in {"GetItem", "Query"} else ("writes", _write_units(body))
+
+
+def _write_units(write: Mapping[str, Any]) -> int:
+    """Return the units of a write to an item of at most 1 KB; a task is also in an index, with all it has."""
+    key = write["Key"] if "Key" in write else write["Item"]
+    return 1 if "#" in key["id"]["S"] else 2
+
+
+def _cpu() -> float:
+    both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+def _serve(module: str) -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    handler = importlib.import_module(module).handler
+    print(json.dumps({"cpu": _cpu()}), file=answers)
+
+    from botocore.httpsession import URLLib3Session  # noqa: PLC0415 - not before the function imports it
+
+    requests: Counter[str] = Counter()
+    send = URLLib3Session.send
+
+    def counted(session: URLLib3Session, request: Any) -> Any:
+        name, units = _billed(request)
+        requests[name] += units
+        return send(session, request)
+
+    setattr(URLLib3Session, "send", counted)  # noqa: B010 - type checkers refuse an assignment
+    for line in sys.stdin:
+        call = json.loads(line)
+        requests.clear()
+        started, cpu = time.perf_counter(), _cpu()
+        answer = handler(call["event"], _Context(call["seconds"]))
+        done = {"wall": time.perf_counter() - started, "cpu": _cpu() - cpu, "requests": dict(requests)}
+        print(json.dumps({"answer": answer, **done}), file=answers)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])

@@ -1,0 +1,290 @@
+"""Many tasks on many workers: how long small ones wait, how busy the workers are, what the table has to take.
+
+A simulation of the queue and of Lambda from measured step times; the same seed gives the same result.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+import statistics
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.schedule import CONTAINER_START, HOP, RAMP_RATE, RAMP_START
+from transcoding.domain.job import PART_INTERVAL, TASK_INTERVAL
+from transcoding.media.parts import MOST_PARTS
+
+#: Of how many tasks in a hundred the source is from so many to so many seconds long, evenly on a log scale.
+LENGTHS = ((70, 10, 120), (25, 120, 1800), (5, 3600, 10800))
+#: Work that comes in, as a share of what the workers can do.
+LOAD = 0.8
+TASKS = 1000
+CAPS = (100, 1000)
+_SEED = 7
+#: Assumed: to take the next part of a task and send its message, seconds.
+QUEUEING = 0.015
+#: How much parts of the same length differ in work, up or down.
+VARIATION = 0.1
+#: As `transcoding.domain.job` has it.
+PROGRESS_WRITES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a worker takes, in seconds: `alone`, `picture` and `sound` for each second of a source.
+
+    Sources of more than `threshold` seconds are cut into parts of `part` seconds.
+    """
+
+    start: float
+    plan: float
+    alone: float
+    picture: float
+    sound: float
+    finish_a_part: float
+    part: float
+    threshold: float
+
+    @classmethod
+    def measured(cls, film: Mapping[str, Any]) -> Costs:
+        """Return those of a film that was measured (`parts.measure`)."""
+        walls = Counter[str]()
+        for step in film["steps"]:
+            walls[step["kind"]] += step["wall"]
+        seconds = film["seconds"]
+        return cls(
+            start=film["start"]["wall"] + CONTAINER_START,
+            plan=walls["plan"],
+            alone=film["plain"]["wall"] / seconds,
+            picture=walls["picture"] / seconds,
+            sound=walls["sound"] / seconds,
+            finish_a_part=walls["finish"] / len(film["steps"]),
+            part=film["part_length"],
+            threshold=film["threshold"],
+        )
+
+
+@dataclass(slots=True)
+class Task:
+    """A task: when it comes, and its steps in seconds, of which it has several only where it is cut."""
+
+    number: int
+    at: float
+    length: float
+    first: float
+    parts: tuple[float, ...]
+    finish: float
+    queued: int = 0
+    left: int = 0
+    running: int = 0
+    began: float = math.nan
+    ended: float = math.nan
+
+    @property
+    def work(self) -> float:
+        """Seconds of workers that it takes."""
+        return self.first + sum(self.parts) + self.finish
+
+
+class Queue:
+    """Messages that wait: a task and the number of its part, None for the task itself.
+
+    They come in the order in which they were sent; of a `fair` one, those of the task that the fewest workers
+    have come first, which is about what SQS does with the groups of messages.
+    """
+
+    def __init__(self, *, fair: bool) -> None:
+        self._fair = fair
+        self._waiting: dict[int, deque[int | None]] = defaultdict(deque)
+        self._heap: list[tuple[int, int, Task]] = []
+        self._order = itertools.count()
+
+    def put(self, task: Task, part: int | None) -> None:
+        """Add a message."""
+        self._waiting[task.number].append(part)
+        self._rank(task)
+
+    def take(self) -> tuple[Task, int | None] | None:
+        """Remove the next message; None where there is none."""
+        while self._heap:
+            rank, _, task = heapq.heappop(self._heap)
+            if not self._waiting[task.number]:
+                continue
+            if self._fair and rank != task.running:
+                self._rank(task)
+                continue
+            return task, self._waiting[task.number].popleft()
+        return None
+
+    def freed(self, task: Task) -> None:
+        """Take note that a worker of the task has become free."""
+        if self._fair and self._waiting[task.number]:
+            self._rank(task)
+
+    def _rank(self, task: Task) -> None:
+        heapq.heappush(self._heap, (task.running if self._fair else 0, next(self._order), task))
+
+
+def tasks(costs: Costs, count: int, workers: int, seed: int = _SEED) -> list[Task]:
+    """Return tasks of mixed lengths that come at random times, so that the workers have `LOAD` to do."""
+    chance = random.Random(seed)
+    shares = [share for share, _, _ in LENGTHS]
+    made = []
+    for number in range(count):
+        ((_, low, high),) = chance.choices(LENGTHS, shares)
+        made.append(task(costs, number, math.exp(chance.uniform(math.log(low), math.log(high))), chance))
+    interval = statistics.fmean(task.work for task in made) / workers / LOAD
+    now = 0.0
+    for one in made:
+        one.at = now
+        now += chance.expovariate(1 / interval)
+    return made
+
+
+def task(costs: Costs, number: int, length: float, chance: random.Random) -> Task:
+    """Return a task for a source of this length."""
+    if length <= costs.threshold:
+        return Task(number, 0.0, length, costs.plan + length * costs.alone, (), 0.0)
+    count = max(2, round(length / costs.part))
+    part = length / count * costs.picture
+    pictures = [part * chance.uniform(1 - VARIATION, 1 + VARIATION) for _ in range(count)]
+    parts = (length * costs.sound, *pictures)
+    return Task(number, 0.0, length, costs.plan, parts, len(parts) * costs.finish_a_part)
+
+
+class Simulation:
+    """Workers that take messages from a queue; at most `window` parts of a task are queued or worked on."""
+
+    def __init__(self, costs: Costs, workers: int, window: int, queue: Queue) -> None:
+        self._costs = costs
+        self._workers = workers
+        self._window = window
+        self._queue = queue
+        self._events: list[tuple[float, int, str, Task | None]] = []
+        self._order = itertools.count()
+        self._started = self._idle = 0
+        #: From when to when a worker was busy, its start included.
+        self.busy: list[tuple[float, float]] = []
+        #: Units written in a second to a task's item, and to the index that all tasks of an hour are in.
+        self.item_writes: Counter[tuple[int, int]] = Counter()
+        self.index_writes: Counter[int] = Counter()
+
+    def run(self, todo: Sequence[Task]) -> None:
+        """Do all the tasks; they tell when they began and ended."""
+        for coming in todo:
+            self._later(coming.at, "comes", coming)
+        for number in range(RAMP_START, self._workers):
+            self._later((number + 1 - RAMP_START) / RAMP_RATE, "more workers")
+        while self._events:
+            now, _, what, task = heapq.heappop(self._events)
+            if task:
+                self._handle(now, what, task)
+            self._dispatch(now)
+
+    def _later(self, at: float, what: str, task: Task | None = None) -> None:
+        heapq.heappush(self._events, (at, next(self._order), what, task))
+
+    def _handle(self, now: float, what: str, task: Task) -> None:
+        if what == "comes":
+            self._queue.put(task, None)
+            return
+        if what == "part done":
+            # Its progress, that it is done (in a transaction), and the next part.
+            self._write(task, now, 1, 2, 1)
+            self._queue_next(task)
+            task.left -= 1
+            if task.left == 0:
+                self._work(task, now, task.finish, "ended")
+                return
+        elif task.parts and what == "planned":
+            task.left = len(task.parts)
+            for n in range(min(self._window, len(task.parts))):
+                self._later(now + n * QUEUEING, "part queued", task)
+            self._later(now + min(self._window, len(task.parts)) * QUEUEING, "cut", task)
+            return
+        elif what == "part queued":
+            self._write(task, now, 1)
+            self._queue_next(task)
+            return
+        elif what != "cut":
+            task.ended = now
+        task.running -= 1
+        self._idle += 1
+        self._queue.freed(task)
+
+    def _queue_next(self, task: Task) -> None:
+        if task.queued < len(task.parts):
+            self._queue.put(task, task.queued)
+            task.queued += 1
+
+    def _dispatch(self, now: float) -> None:
+        """Give messages to the workers that are idle, and to those that may be started."""
+        allowed = min(self._workers, RAMP_START + int(now * RAMP_RATE + 1e-6))
+        while self._idle or self._started < allowed:
+            message = self._queue.take()
+            if message is None:
+                return
+            task, part = message
+            delay = HOP
+            if self._idle:
+                self._idle -= 1
+            else:
+                self._started += 1
+                delay += self._costs.start
+            task.running += 1
+            if part is None:
+                task.began = now + delay
+                interval = TASK_INTERVAL
+            else:
+                interval = max(PART_INTERVAL, min(len(task.parts), self._window) / PROGRESS_WRITES)
+            seconds = task.first if part is None else task.parts[part]
+            self._work(task, now, delay + seconds, "planned" if part is None else "part done")
+            for n in range(1, int(seconds / interval) + 1):
+                self._write(task, now + delay + n * interval, 1)
+
+    def _work(self, task: Task, now: float, seconds: float, then: str) -> None:
+        self.busy.append((now, now + seconds))
+        self._later(now + seconds, then, task)
+
+    def _write(self, task: Task, at: float, *units: int) -> None:
+        self.item_writes[task.number, int(at)] += sum(units)
+        self.index_writes[int(at)] += len(units)
+
+
+def measure(film: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Simulate with each kind of queue and number of workers, from the steps of a film that was measured."""
+    costs = Costs.measured(film)
+    rows = []
+    for workers in CAPS:
+        for name, window, fair in (
+            ("all parts at once", MOST_PARTS, False),
+            ("window", workers, False),
+            ("window, fair", workers, True),
+        ):
+            todo = tasks(costs, TASKS, workers)
+            simulation = Simulation(costs, workers, window, Queue(fair=fair))
+            simulation.run(todo)
+            rows.append({"workers": workers, "queue": name, **_summary(simulation, todo, workers)})
+            print(f"  {rows[-1]}", flush=True)
+    return rows
+
+
+def _summary(simulation: Simulation, todo: Sequence[Task], workers: int) -> dict[str, float]:
+    last = todo[-1].at
+    waits = [task.began - task.at for task in todo if not task.parts]
+    films = [task.ended - task.at for task in todo if task.length >= 3600]
+    busy = sum(max(0.0, min(end, last) - begin) for begin, end in simulation.busy)
+    return {
+        "seconds": last,
+        "small_wait_median": statistics.median(waits),
+        "small_wait_95": statistics.quantiles(waits, n=20)[-1],
+        "film_median": statistics.median(films),
+        "utilisation": busy / workers / last,
+        "item_writes": max(simulation.item_writes.values()),
+        "index_writes": max(simulation.index_writes.values()),
+    }

@@ -1,0 +1,111 @@
+"""The sources that are measured: made once, and kept under .local/bench for the next time."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.package import FFMPEG_DIR, ROOT
+from local.stack import HOME
+from transcoding.media.tools import Tools
+
+FOLDER = HOME / "bench"
+TOOLS = Tools.within(FFMPEG_DIR)
+
+#: 30 s of Big Buck Bunny, 854x480 at 24 frames a second.
+_FOOTAGE = ROOT.parent / "shared/media/big-buck-bunny-480p-30s.mp4"
+_FOOTAGE_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured: how often, and sources of how many seconds."""
+
+    repeats: int
+    film: int
+    excerpt: int
+    excerpt_repeats: int
+    long: int
+
+
+FULL = Sizes(repeats=5, film=600, excerpt=60, excerpt_repeats=2, long=3 * 3600)
+QUICK = Sizes(repeats=1, film=180, excerpt=60, excerpt_repeats=0, long=1800)
+
+
+def footage() -> Path:
+    """Return half a minute of real motion; where it is not at hand, of something that moves as well."""
+    if _FOOTAGE.exists():
+        return _FOOTAGE
+    return _made(
+        "footage.mp4",
+        *("-f", "lavfi", "-i", f"mandelbrot=s=854x480:r=24,trim=duration={_FOOTAGE_SECONDS}"),
+        *("-f", "lavfi", "-i", f"sine=frequency=220:sample_rate=48000:duration={_FOOTAGE_SECONDS}"),
+        *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-c:a", "aac", "-ac", "2"),
+    )
+
+
+def film(seconds: int) -> Path:
+    """Return 1080p at 24 frames a second with sound, too large to be copied, in which nothing repeats."""
+    # A frame that wanders over an enlarged picture, every second time mirrored, with a camera's noise.
+    look = (
+        "scale=2134:1200:flags=fast_bilinear,crop=1920:1080:x='107+100*sin(t/7)':y='60+55*cos(t/11)',"
+        f"hflip=enable='mod(floor(t/{_FOOTAGE_SECONDS}),2)',noise=alls=2:allf=t"
+    )
+    return _made(
+        f"film-{seconds}.mp4",
+        *("-stream_loop", "-1", "-i", footage(), "-t", seconds, "-vf", look),
+        *("-c:v", "libx264", "-preset", "superfast", "-crf", "16", "-g", "96", "-pix_fmt", "yuv420p"),
+        *("-c:a", "aac", "-ac", "2", "-b:a", "256k", "-movflags", "+faststart"),
+    )
+
+
+def excerpt(of: Path, seconds: int) -> Path:
+    """Return the beginning of a film as a file of its own."""
+    name = f"{of.stem}-first-{seconds}.mp4"
+    return _made(name, "-i", of, "-t", seconds, "-c", "copy", "-movflags", "+faststart")
+
+
+def clip() -> Path:
+    """Return a minute of 720p with motion everywhere, which fits to be copied."""
+    return _made(
+        "clip.mp4",
+        *("-f", "lavfi", "-i", "mandelbrot=s=1280x720:r=25,trim=duration=60"),
+        *("-f", "lavfi", "-i", "sine=frequency=220:beep_factor=4:sample_rate=48000:duration=60"),
+        *("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "50"),
+        *("-b:v", "4M", "-maxrate", "4500k", "-bufsize", "9M"),
+        *("-c:a", "aac", "-b:a", "120k", "-ac", "2", "-movflags", "+faststart"),
+    )
+
+
+def second() -> Path:
+    """Return the clip's first second: a task with nothing to do."""
+    return excerpt(clip(), 1)
+
+
+def long(seconds: int) -> Path:
+    """Return a small picture, 160x90, that goes on for long and cannot be copied."""
+    reel = _made(
+        "long-reel.mp4",
+        *("-i", footage(), "-vf", "scale=160:90", "-c:v", "mpeg4", "-q:v", "4", "-g", "48"),
+        *("-c:a", "aac", "-ac", "2", "-b:a", "192k"),
+    )
+    name = f"long-{seconds}.mp4"
+    return _made(name, "-stream_loop", -1, "-i", reel, "-t", seconds, "-c", "copy", "-movflags", "+faststart")
+
+
+def _made(name: str, *arguments: object) -> Path:
+    """Return the file of that name, made by FFmpeg with these arguments if it is not there."""
+    path = FOLDER / name
+    if not path.exists():
+        print(f"Making {path.relative_to(ROOT)} …", flush=True)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".part{path.suffix}")
+        _ffmpeg([*map(str, arguments), str(unfinished)])
+        unfinished.rename(path)
+    return path
+
+
+def _ffmpeg(arguments: Sequence[str]) -> None:
+    subprocess.run([str(TOOLS.ffmpeg), "-nostdin", "-v", "error", "-y", *arguments], check=True)
