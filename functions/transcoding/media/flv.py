@@ -141,11 +141,11 @@ class _IndexedFlv:
         """Find the keyframes in what comes next."""
         data = self._tail + data
         start = self._written - len(self._tail)
-        # The first two bytes of a picture's tag tell what it is.
+        # The first two bytes of a picture's tag tell what it is: a keyframe, and no header or end of H.264.
         while (at := self._next_tag - start) + _TAG_HEADER + 2 <= len(data):
             size, time = int.from_bytes(data[at + 1 : at + 4]), int.from_bytes(data[at + 4 : at + 7])
-            kind, codec_data = data[at + _TAG_HEADER] >> 4, data[at + _TAG_HEADER + 1] == 0
-            if data[at] == _VIDEO and kind == 1 and not codec_data:
+            kind, content = data[at + _TAG_HEADER] >> 4, data[at + _TAG_HEADER + 1]
+            if data[at] == _VIDEO and kind == 1 and content == 1:
                 self._found.append((self._next_tag + self._room, (time | data[at + 7] << 24) / 1000))
             self._next_tag += _TAG_HEADER + size + _TAG_SIZE
         self._tail = data[at:] if at < len(data) else b""
