@@ -392,3 +392,19 @@ def test_damage_that_ffmpeg_gets_past_is_encoded_not_copied(transcode):
     result = transcode(clip, "mp4", 5, attempt=2)
     assert int(result.streams()["video"]["nb_read_frames"]) >= 48
     result.decode()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "part_seconds"), [(6, None), (6.04, None), (12.04, None), (12.04, 0.02), (18, 0.02)]
+)
+def test_no_segment_is_a_scrap_that_players_stumble_over(clips, transcode, seconds, part_seconds):
+    clip = clips(
+        "clip.mp4",
+        f"-f lavfi -i testsrc2=s=160x90:r=25:d={seconds} -f lavfi -i sine=r=48000:d={seconds} "
+        "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a aac {0}",
+    )
+    result = transcode(clip, "m3u8", 5, attempt=2, part_seconds=part_seconds)
+    for name in ("video", "audio"):
+        lengths = [s.duration for s in m3u8.load(str(result.folder / name / "index.m3u8")).segments]
+        assert min(lengths) >= 0.3
+        assert max(lengths) < 7

@@ -36,6 +36,10 @@ _PALETTES = (
     "[picture][palette]paletteuse=new=1:dither=bayer:bayer_scale=3"
 )
 
+#: With a last segment of a few packets, hls.js 1.7 stands still before it and never ends: no segment is cut
+#: off so near the end, seconds. Encoders add some packets to what sources tell of the length of their sound.
+_SCRAP, _PADDING = 0.4, 0.1
+
 #: What FFmpeg says when it leaves out a packet that could not be taken apart, or the time of one.
 UNCOPYABLE = re.compile("Error applying bitstream filters|invalid dropping")
 
@@ -138,7 +142,15 @@ def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
     if plan.audio is None:
         return []
     options = [*_audio_options(plan.audio), *_labels(plan, plan.audio)]
-    return [*options, *_segment_options(folder / AUDIO, plan.segment_seconds)]
+    return [*options, *_segment_options(folder / AUDIO, _sound_seconds(plan, plan.audio))]
+
+
+def _sound_seconds(plan: Plan, audio: AudioPlan) -> float:
+    """Return how long the segments of the sound are to be, in seconds: so that the last is not a scrap."""
+    duration = audio.facts.duration or plan.duration or 0.0
+    end = duration + _PADDING
+    count, rest = divmod(end, plan.segment_seconds)
+    return end / count if count and rest < _SCRAP else plan.segment_seconds
 
 
 def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
@@ -155,8 +167,11 @@ def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
     if video.codec == "gif":
         return options
     # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
-    distance = f"if(isnan(prev_forced_t),1,gte(t-prev_forced_t,{KEYFRAME_SECONDS}-0.001))"
-    options += ["-force_key_frames", f"expr:{distance}", "-g", "9999"]
+    wanted = f"gte(t-prev_forced_t,{KEYFRAME_SECONDS}-0.001)"
+    if span is None and video.facts.duration:
+        end = video.facts.start - video.origin + video.facts.duration
+        wanted += f"*not(between(t,{end - _SCRAP:.3f},{end:.3f}))"
+    options += ["-force_key_frames", f"expr:if(isnan(prev_forced_t),1,{wanted})", "-g", "9999"]
     return options
 
 
