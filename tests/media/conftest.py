@@ -75,8 +75,9 @@ class Result:
 
     def decode(self) -> None:
         """Decode everything; fails on a single warning."""
-        # A WAV file of one or two channels does not say which they are; a track's name has two forms.
-        harmless = ("Guessed Channel Layout", "UDTA parsing failed retrying raw")
+        # A WAV file of one or two channels does not say which they are; a track's name has two forms; an
+        # index of a single keyframe leads nowhere.
+        harmless = ("Guessed Channel Layout", "UDTA parsing failed retrying raw", "Invalid keyframes object")
         complaints, is_harmless = [], False
         for line in ffmpeg("-i {0} -f null -", self.entry).splitlines():
             if "Last message repeated" not in line:

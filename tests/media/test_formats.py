@@ -13,6 +13,8 @@ FILES = [f for f in FORMATS.values() if f.packaging is Packaging.FILE]
 #: What ffprobe calls the containers.
 MP4_FAMILY = "mov,mp4,m4a,3gp,3g2,mj2"
 CONTAINERS = {
+    "m3u8": "hls",
+    "mpd": "hls",
     "mp4": MP4_FAMILY,
     "mov": MP4_FAMILY,
     "m4a": MP4_FAMILY,
