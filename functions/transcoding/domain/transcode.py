@@ -18,7 +18,7 @@ from transcoding.data.media_store import MediaStore
 from transcoding.data.storage import output_prefix, work_prefix
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.domain.fetch import HttpSource
-from transcoding.domain.model import Part, PartKind, Task
+from transcoding.domain.model import MAX_ATTEMPTS, Part, PartKind, Task
 from transcoding.domain.publication import Stream, Track, Uploads, joined, publishing, put_file, put_playlists
 from transcoding.media import command
 from transcoding.media.encoder import Encoder
@@ -228,6 +228,9 @@ class Transcoder:
                 except _LateEntryError:
                     logger.warning("decoding from the beginning", task_id=task.id, part=part.number)
                     rest = self._run_span(work, prepared, folder, stream, span, None, report)
+                if rest is None and part.tries < MAX_ATTEMPTS and stream.ends_early():
+                    # FFmpeg takes a connection that breaks for the end of the source.
+                    raise OSError("the part ends before its end")
                 if first:
                     stream.store_init()
         made = Made(stream.track(), tuple(texts))
