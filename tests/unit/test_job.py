@@ -273,7 +273,7 @@ def test_success_that_is_written_twice_is_success(table, task):
 
 
 @pytest.fixture
-def cut_task(run, task, transcoder, aws) -> Task:
+def cut_task(serialised, run, task, transcoder, aws) -> Task:
     """A task that was cut into four parts, of which two are queued."""
     transcoder.cuts = 4
     assert run(task.id) is Outcome.FANNED_OUT
