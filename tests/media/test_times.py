@@ -152,7 +152,9 @@ def test_frame_rates_that_are_not_as_told(clips, transcode, tmp_path, format, na
     ffmpeg(f"-r {rate} -i {{0}} -i {{1}} -map 0 -map 1:a -c:v copy -c:a aac {{2}}", bare, honest, clip)
     frames = int(ffprobe(clip, "-count_frames", "-select_streams", "v")["streams"][0]["nb_read_frames"])
     # How long the last frame is, is told as wrongly.
-    check(transcoded(transcode, clip, format), tmp_path, frames, frames / rate, 2, slack=max(0.045, 1.1 / rate))
+    check(
+        transcoded(transcode, clip, format), tmp_path, frames, frames / rate, 2, slack=max(0.045, 1.1 / rate)
+    )
 
 
 @BOTH
