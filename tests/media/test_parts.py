@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import MappingProxyType
@@ -15,8 +16,9 @@ import pytest
 from tests.media.conftest import SHARED_MEDIA, Result, ffmpeg, ffprobe
 from tests.media.test_join import boxes
 from tests.media.test_subtitles import film
-from transcoding.domain.errors import LeaseLostError
-from transcoding.domain.transcode import ENCODED, OutOfTimeError
+from transcoding.data.media_store import MediaStore
+from transcoding.domain.errors import LeaseLostError, TaskFailedError
+from transcoding.domain.transcode import ENCODED, OutOfTimeError, Transcoder
 from transcoding.media import encoders, parts
 
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
@@ -272,10 +274,85 @@ def test_parts_that_run_out_of_time_are_split_and_give_the_same(
     # Slow enough that a segment is stored before the next one is there.
     options = ("-c:v", "libx264", "-preset", "veryslow", "-threads", "1", "-qp", "0")
     monkeypatch.setattr(encoders, "PICTURE", MappingProxyType({"h264": options}))
+    monkeypatch.setattr("transcoding.domain.transcode._POLL", 0.02)
     impatient = Impatient(s3)
     parts = transcode(source, "m3u8", 5, attempt=2, part_seconds=0.28, report=impatient)
     assert frames(parts) == frames(whole)
     assert impatient.times >= 2
+
+
+class Unsteady(BaseHTTPRequestHandler):
+    """Serves a file, and breaks off once when half of it is through; then refuses for a while."""
+
+    content = b""
+    refusal = 503
+    refusals = 0
+    broken = False
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        begin = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if kind.broken and kind.refusals > 0:
+            kind.refusals -= 1
+            self.send_response(kind.refusal)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        rest = kind.content[begin:]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(rest)))
+        self.send_header("Content-Range", f"bytes {begin}-{len(kind.content) - 1}/{len(kind.content)}")
+        self.end_headers()
+        middle = len(kind.content) // 2 - begin
+        if kind.broken or middle <= 0:
+            self.wfile.write(rest)
+            return
+        kind.broken = self.close_connection = True
+        with suppress(OSError):
+            self.wfile.write(rest[:middle])
+
+
+@pytest.mark.parametrize(
+    ("name", "part_seconds", "refusal", "refusals", "end"),
+    [
+        ("constant.mp4", None, 503, 2, None),
+        ("transport.ts", 0.1, 503, 2, None),
+        ("film.mkv", 0.1, 503, 99, OSError),
+        ("film.mkv", None, 404, 99, TaskFailedError),
+        ("constant.mp4", 0.1, 404, 99, TaskFailedError),
+        ("transport.ts", 0.1, 404, 99, TaskFailedError),
+    ],
+)
+def test_a_connection_that_breaks_is_not_taken_for_the_end_of_the_source(
+    clips, transcode, monkeypatch, name, part_seconds, refusal, refusals, end
+):
+    source = clips(name, f"-f lavfi -i {SOURCES[name]} {{0}}")
+    whole = frames(transcode(source, "m3u8", 1, attempt=2))
+    handler = type("Handler", (Unsteady,), {"content": source.read_bytes(), "refusal": refusal})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/{name}"
+        monkeypatch.setattr(MediaStore, "presigned_url", lambda self, bucket, key: url)
+        prepare = Transcoder.prepare
+
+        def prepared(*arguments: Any) -> Any:
+            handler.broken, handler.refusals = True, 0
+            try:
+                return prepare(*arguments)
+            finally:
+                handler.broken, handler.refusals = False, refusals
+
+        monkeypatch.setattr(Transcoder, "prepare", prepared)
+        if end:
+            with pytest.raises(end):
+                transcode(source, "m3u8", 1, attempt=2, part_seconds=part_seconds)
+        else:
+            assert len(frames(transcode(source, "m3u8", 1, attempt=2, part_seconds=part_seconds))) == len(
+                whole
+            )
+        assert handler.broken
+        server.shutdown()
 
 
 def test_parts_of_an_http_source_read_the_copy_of_it(clips, transcode, s3, tmp_path):

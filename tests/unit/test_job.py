@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -452,3 +454,9 @@ def test_a_short_lease_is_extended_in_time(run, table, task, transcoder, monkeyp
 
     transcoder.then = then
     assert run(task.id) is Outcome.SUCCEEDED
+
+
+def test_a_worker_that_does_not_join_does_not_wait_for_what_joins():
+    loaded = "import sys, transcoding.domain.job; sys.exit('av' in sys.modules)"
+    folder = Path(job.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", loaded], cwd=folder, check=False).returncode == 0

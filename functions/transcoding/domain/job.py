@@ -223,17 +223,25 @@ class Job:
         except UnavailableError as error:
             # Whether the task is cut is not known, so what its parts need must stay.
             raise RetryLaterError(task.id) from error
-        # What is not queued now, for whatever reason, the sweep queues.
-        for _ in range(min(len(parts), self._window)):
-            self._queue_next(task)
+        self._queue_next(task, self._window)
 
-    def _queue_next(self, task: Task) -> None:
+    def _queue_next(self, task: Task, count: int = 1) -> None:
+        """Queue so many more parts of a task, or all that are left.
+
+        What is not queued now, for whatever reason, the sweep queues.
+        """
+        numbers: list[int] = []
         try:
-            number = self._parts.next_part(task.id, task.attempt)
-            if number is not None:
-                self._queue.send_part(task.id, task.attempt, number)
+            try:
+                while len(numbers) < count:
+                    number = self._parts.next_part(task.id, task.attempt)
+                    if number is None:
+                        break
+                    numbers.append(number)
+            finally:
+                self._queue.send_part(task.id, task.attempt, *numbers)
         except Exception:
-            logger.exception("The sweep will queue the part", task_id=task.id)
+            logger.exception("The sweep will queue what is not queued", task_id=task.id)
 
     def _part(self, task: Task, part: Part, report: Report) -> bool:
         """Make a part, and tell if it was the last. Raises TaskFailedError where it ends the whole task."""

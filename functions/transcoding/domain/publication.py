@@ -22,7 +22,6 @@ from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media import command, dash, encoders, fragments, hls, subtitles
 from transcoding.media.formats import Packaging
 from transcoding.media.fragments import Content
-from transcoding.media.join import Piece, join
 from transcoding.media.parts import Span
 from transcoding.media.plan import Plan
 from transcoding.media.probe import probe
@@ -205,9 +204,14 @@ class Stream:
         self._first_shown = 0
 
     @cached_property
+    def _written_init(self) -> bytes:
+        """The init segment as FFmpeg has written it."""
+        return (self._folder / command.INIT_SEGMENT).read_bytes()
+
+    @cached_property
     def _init(self) -> bytes:
-        data = (self._folder / command.INIT_SEGMENT).read_bytes()
-        return fragments.with_media_time(data, self._delay) if self._span else data
+        written = self._written_init
+        return fragments.with_media_time(written, self._delay) if self._span else written
 
     @cached_property
     def _facts(self) -> fragments.Init:
@@ -218,7 +222,7 @@ class Stream:
         """How long before it is shown the first frame of every part is decoded, in ticks."""
         if self.plan.video is None:
             return 0
-        timescale = fragments.read_init((self._folder / command.INIT_SEGMENT).read_bytes()).timescale
+        timescale = fragments.read_init(self._written_init).timescale
         frames = encoders.REORDERED[self.plan.video.codec]
         return round(frames * timescale / self.plan.video.facts.frame_rate)
 
@@ -236,15 +240,6 @@ class Stream:
         return (
             facts.constant_frame_rate and times[1] - self._span.start * facts.time_base > 2 / facts.frame_rate
         )
-
-    def ends_early(self) -> bool:
-        """Tell whether the part lacks frames at its end, as far as the frame rate tells."""
-        if not (self._span and self._span.end is not None and self.plan.video):
-            return False
-        facts = self.plan.video.facts
-        times = self._frames.of(self.track().content.samples - 1) if self._segments else ()
-        end = self._span.end * facts.time_base
-        return facts.constant_frame_rate and (not times or end - times[1] > 2 / facts.frame_rate)
 
     def next_start(self) -> int | None:
         """Return the tick of the source at which what is not stored starts; None before anything is."""
@@ -436,6 +431,9 @@ def put_file(
 
     The share that is done is reported; nothing is stored where `report` raises.
     """
+    # It loads FFmpeg's libraries: no worker that does not join should wait for them when it starts.
+    from transcoding.media.join import Piece, join  # noqa: PLC0415
+
     pieces = []
     for name, stream in ((command.VIDEO, plan.video), (command.AUDIO, plan.audio)):
         if not stream:

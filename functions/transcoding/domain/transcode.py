@@ -18,7 +18,7 @@ from transcoding.data.media_store import MediaStore
 from transcoding.data.storage import output_prefix, work_prefix
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.domain.fetch import HttpSource
-from transcoding.domain.model import MAX_ATTEMPTS, Part, PartKind, Task
+from transcoding.domain.model import Part, PartKind, Task
 from transcoding.domain.publication import Stream, Track, Uploads, joined, publishing, put_file, put_playlists
 from transcoding.media import command
 from transcoding.media.encoder import Encoder
@@ -39,7 +39,7 @@ from transcoding.media.parts import (
 )
 from transcoding.media.plan import Plan, needs_keyframes, plan
 from transcoding.media.probe import probe, with_keyframes
-from transcoding.media.tools import Tools, diagnose
+from transcoding.media.tools import Tools, diagnose, is_cut_short
 
 #: Is told how far an attempt is, 0.0 to 1.0; raises LeaseLostError to end it.
 Report = Callable[[float], None]
@@ -126,13 +126,11 @@ class Transcoder:
         bucket, key, size, begun = self._locate(task, report, deadline)
         url = self._media.presigned_url(bucket, key)
         source = probe(self._tools, url, size)
-        target = FORMATS[task.format]
-        work = plan(source, target, task.quality, may_copy=task.attempt == 1)
-        length = self._part_length(source, work)
-        if length or (task.attempt == 1 and needs_keyframes(source, target, task.quality)):
+        length = self._part_length(source, self._plan(task, source))
+        if length or (task.attempt == 1 and needs_keyframes(source, FORMATS[task.format], task.quality)):
             source = with_keyframes(source, url, length and look_up_step(source, length))
         prepared = Prepared(bucket, key, begun, source)
-        streams = self._plan(task, prepared).describe()
+        streams = self._plan(task, source).describe()
         # Of keyframes there are thousands.
         told = replace(source, keyframes=None, entry_points=())
         logger.info("planned", task_id=task.id, source=str(told), streams=streams)
@@ -141,7 +139,7 @@ class Transcoder:
 
     def spans(self, task: Task, prepared: Prepared) -> tuple[Span, ...]:
         """Return the parts that the picture is to be made in; none where one worker does it all."""
-        work = self._plan(task, prepared)
+        work = self._plan(task, prepared.source)
         length = self._part_length(prepared.source, work)
         spans = cut(prepared.source, work, length, self._workers) if length else ()
         if len(spans) > 1:
@@ -166,13 +164,13 @@ class Transcoder:
 
     def share(self, task: Task, prepared: Prepared, part: Part) -> float:
         """Return what a part is of the whole picture, 0.0 to 1.0."""
-        work = self._plan(task, prepared)
+        work = self._plan(task, prepared.source)
         whole = span_seconds(work, Span(begin(prepared.source), None))
         return min(1.0, span_seconds(work, Span(part.start, part.end)) / whole) if whole else 0.0
 
     def has_sound(self, task: Task, prepared: Prepared) -> bool:
         """Tell whether the result has more than a picture."""
-        work = self._plan(task, prepared)
+        work = self._plan(task, prepared.source)
         return bool(work.audio or work.subtitles)
 
     def run(self, task: Task, prepared: Prepared, folder: Path, report: Report) -> str:
@@ -180,7 +178,7 @@ class Transcoder:
 
         `folder` is an empty one for temporary files. Raises as `prepare`.
         """
-        work = self._plan(task, prepared)
+        work = self._plan(task, prepared.source)
         prefix = output_prefix(task.id, task.attempt)
         begun = prepared.begun
         with publishing(self._media, self._tools, work, folder, prefix) as publication:
@@ -195,7 +193,7 @@ class Transcoder:
             publication.collect()
             _check_result(work, encoder.frames, publication.duration(), encoder.errors)
             publication.finish(partial(_report_end, report))
-        return prefix + work.format.entry
+        return self.target_key(task)
 
     def run_part(
         self, task: Task, prepared: Prepared, part: Part, folder: Path, report: Report
@@ -207,7 +205,7 @@ class Transcoder:
         """
         first = part.kind == "sound" or part.start == begin(prepared.source)
         # What cannot be copied is encoded at the next try, and so is what that leaves.
-        work = self._plan(task, prepared, part.tries if first else 2)
+        work = self._plan(task, prepared.source, part.tries if first else 2)
         url = self._url(prepared)
         rest: int | None = None
         texts: list[Subtitles] = []
@@ -228,9 +226,6 @@ class Transcoder:
                 except _LateEntryError:
                     logger.warning("decoding from the beginning", task_id=task.id, part=part.number)
                     rest = self._run_span(work, prepared, folder, stream, span, None, report)
-                if rest is None and part.tries < MAX_ATTEMPTS and stream.ends_early():
-                    # FFmpeg takes a connection that breaks for the end of the source.
-                    raise OSError("the part ends before its end")
                 if first:
                     stream.store_init()
         made = Made(stream.track(), tuple(texts))
@@ -241,7 +236,7 @@ class Transcoder:
         """Join the parts that all are done, and return the key that `target_url` is to point at."""
         # The sound's last try may have left the text out.
         tries = max((part.tries for part in parts if part.kind == "sound"), default=0)
-        work = self._plan(task, prepared, tries)
+        work = self._plan(task, prepared.source, tries)
         with ThreadPoolExecutor(_READERS) as pool:
             made = dict(zip(parts, pool.map(partial(self._made, task), parts), strict=True))
         tracks = {
@@ -313,10 +308,10 @@ class Transcoder:
     def _made(self, task: Task, part: Part) -> Made:
         return _MADE.validate_json(self._media.get(_made_key(task, part.number)))
 
-    def _plan(self, task: Task, prepared: Prepared, tries: int = 0) -> Plan:
+    def _plan(self, task: Task, source: SourceFacts, tries: int = 0) -> Plan:
         tries = max(task.attempt, tries)
         target = FORMATS[task.format]
-        return plan(prepared.source, target, task.quality, may_copy=tries <= 1, with_text=tries <= 2)
+        return plan(source, target, task.quality, may_copy=tries <= 1, with_text=tries <= 2)
 
     def _part_length(self, source: SourceFacts, work: Plan) -> float | None:
         return part_length(source, work, self._part_seconds, self._fan_out_seconds)
@@ -436,7 +431,7 @@ def _check_encoder(work: Plan, encoder: Encoder) -> None:
         raise OSError("a stream could not be copied")
     if work.subtitles and status > 0:
         raise OSError("FFmpeg has failed, perhaps over the subtitles")
-    if status > 0:
+    if status > 0 or is_cut_short(errors):
         raise diagnose(errors)
 
 

@@ -112,9 +112,21 @@ def diagnose(stderr: str, *, opening: bool = False) -> Exception:
     )
 
 
+def is_cut_short(stderr: str) -> bool:
+    """Tell whether FFmpeg could not read its source to the end: it takes what it has for all of it."""
+    said = _HTTP.findall(stderr)
+    return bool(said) and not said[-1].startswith("Will reconnect")
+
+
+#: What is said of a connection; that there is nothing behind the end (416) is no fault of it.
+_HTTP = re.compile(
+    r"^\[https? @ \w+\] (Will reconnect|.* prematurely|HTTP error (?!416)|Error reading)", re.MULTILINE
+)
+
 _PASSING = re.compile(
     "Connection timed out|Connection refused|Connection reset|Operation timed out|Server returned 5XX|"
-    "Input/output error|I/O error|The certificate is not|No space left on device|Cannot allocate memory",
+    "HTTP error 5|Error reading HTTP response|(?<!error=)Input/output error|I/O error|The certificate is not|"
+    "No space left on device|Cannot allocate memory",
     re.IGNORECASE,
 )
 
