@@ -67,7 +67,7 @@ invoke: up build ## run one function with `sam local invoke`: FUNCTION=WorkerFun
 
 .PHONY: test test-unit test-integration test-media lint bench
 test: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests but the slow ones, on a stack of their own
-	$(RUN) -m pytest tests -m "not slow"
+	$(RUN) -m pytest tests -m "not slow" --numprocesses 2 --dist loadfile
 
 test-unit: $(PROJECT) $(FFMPEG) ## tests without a stack
 	$(RUN) -m pytest tests --ignore tests/integration -m "not slow"

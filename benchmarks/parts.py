@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks import sources
+from benchmarks import s3, sources
 from benchmarks.api import gateway_event
 from benchmarks.runtime import Function, Spent
 from benchmarks.sources import TOOLS, Sizes
@@ -59,8 +59,12 @@ class Result:
 
 def measure(stack: Stack, home: Path, sizes: Sizes) -> dict[str, Any]:
     """Measure the whole film, and an excerpt of it a few times, ours and FFmpeg alone turn by turn."""
-    bench = Bench(stack, home)
     film = sources.film(sizes.film)
+    with s3.in_front_of(stack["aws_endpoint_url"], home / "state" / "s3") as url:
+        return _measure(Bench(stack, home, url), film, sizes)
+
+
+def _measure(bench: Bench, film: Path, sizes: Sizes) -> dict[str, Any]:
     starts = [bench.started() for _ in range(_STARTS)]
     whole = bench.compare(film)
     excerpts = []
@@ -87,7 +91,7 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> dict[str, Any]:
 class Bench:
     """A table and a queue of their own beside those of the stack, for a worker that nothing else disturbs."""
 
-    def __init__(self, stack: Stack, home: Path, parameters: Mapping[str, str] | None = None) -> None:
+    def __init__(self, stack: Stack, home: Path, s3_url: str) -> None:
         self._stack = stack
         self._home = home
         self._log = home / "worker.log"
@@ -96,10 +100,11 @@ class Bench:
         self._queue = self._sqs.create_queue(QueueName="bench-parts")["QueueUrl"]
         defaults = load_template(ROOT / "template.yaml")["Parameters"]
         names = ("PartSeconds", "FanOutSeconds", "LeaseSeconds", "MaxWorkers", "MaxSourceBytes")
-        self.parameters = {name: str(defaults[name]["Default"]) for name in names} | dict(parameters or {})
+        self.parameters = {name: str(defaults[name]["Default"]) for name in names}
         self._environment = {
             **os.environ,
             "AWS_ENDPOINT_URL": stack["aws_endpoint_url"],
+            "AWS_ENDPOINT_URL_S3": s3_url,
             "AWS_DEFAULT_REGION": stack["region"],
             "AWS_ACCESS_KEY_ID": ACCOUNT_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET,

@@ -13,20 +13,19 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from local import stack as local_stack
 from tests.integration.inside import item, keys, parent, pids, send, sweep, until
 from transcoding.domain.errors import Failure
 
-#: One worker does all of a task here: test_fanout.py has those that are cut into parts.
-PARAMETERS = {"FanOutSeconds": "86400"}
-#: Seconds after which a worker that was killed has lost its task on the tests' stack.
-LEASE = int(local_stack.PARAMETERS["LeaseSeconds"])
+#: One worker does all of a task here: test_fanout.py has those that are cut into parts. One that was killed
+#: has soon lost its task.
+PARAMETERS = {"FanOutSeconds": "86400", "LeaseSeconds": "5"}
+LEASE = int(PARAMETERS["LeaseSeconds"])
 
 
 @pytest.fixture(scope="module")
 def long_clip(make_clip) -> Path:
     """A clip that takes a worker some ten seconds or more."""
-    return make_clip("long.mp4", size="1920x1080", seconds=25, rate="25")
+    return make_clip("long.mp4", size="1920x1080", seconds=18, rate="25")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.media.test_subtitles import film
 from transcoding.data.media_store import MediaStore
 from transcoding.domain.errors import LeaseLostError, TaskFailedError
 from transcoding.domain.transcode import ENCODED, OutOfTimeError, Transcoder
-from transcoding.media import encoders, parts
+from transcoding.media import command, encoders, parts
 
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 #: Sources of 20 s, small and without loss worth mentioning.
@@ -272,9 +272,8 @@ def test_parts_that_run_out_of_time_are_split_and_give_the_same(
     source = clips(name, f"-f lavfi -i {SOURCES[name]} {{0}}")
     whole = transcode(source, "m3u8", 5, attempt=2)
     # Slow enough that a segment is stored before the next one is there.
-    options = ("-c:v", "libx264", "-preset", "veryslow", "-threads", "1", "-qp", "0")
-    monkeypatch.setattr(encoders, "PICTURE", MappingProxyType({"h264": options}))
-    monkeypatch.setattr("transcoding.domain.transcode._POLL", 0.02)
+    program = command._program
+    monkeypatch.setattr(command, "_program", lambda tools: [*program(tools), "-readrate", "6"])
     impatient = Impatient(s3)
     parts = transcode(source, "m3u8", 5, attempt=2, part_seconds=0.28, report=impatient)
     assert frames(parts) == frames(whole)

@@ -105,10 +105,15 @@ def test_a_source_whose_times_jump_by_hours_is_not_cut():
     assert len(cut(jumping, plan_of(jumping), 30, 1)) == 1
 
 
-@pytest.mark.parametrize(("workers", "parts"), [(1, 20), (8, 24), (10, 20), (1000, 40)])
-def test_each_worker_has_as_many_parts(workers, parts):
+@pytest.mark.parametrize(
+    ("workers", "parts", "beside_sound"),
+    [(1, 20, 20), (8, 24, 23), (10, 20, 19), (15, 15, 14), (1000, 40, 40)],
+)
+def test_each_worker_has_as_many_parts(workers, parts, beside_sound):
     facts = source(600.0, keyframes=every(600, 1))
-    assert len(cut(facts, plan_of(facts), 30, workers)) == parts
+    silent = replace(facts, audio=None)
+    assert len(cut(silent, plan_of(silent), 30, workers)) == parts
+    assert len(cut(facts, plan_of(facts), 30, workers)) == beside_sound
 
 
 def test_three_hours_of_4k_are_many_short_parts():

@@ -48,10 +48,14 @@ class MediaStore:
             ),
         )
 
-    def size(self, bucket: str, key: str) -> int:
-        """Return an object's size in bytes. Raises TaskFailedError where it is missing or may not be read."""
+    def look_at(self, bucket: str, key: str) -> tuple[int, str]:
+        """Return an object's size in bytes, and what changes with its content.
+
+        Raises TaskFailedError where it is missing or may not be read.
+        """
         try:
-            return self._s3.head_object(Bucket=bucket, Key=key)["ContentLength"]
+            found = self._s3.head_object(Bucket=bucket, Key=key)
+            return found["ContentLength"], found["ETag"]
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             name = f"s3://{bucket}/{key}"

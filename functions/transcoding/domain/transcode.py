@@ -65,11 +65,13 @@ logger = Logger(child=True)
 class Prepared:
     """A source that has been looked at: where it is in S3, and what is known of it.
 
-    `begun` is the share of the task's progress that was spent on getting there.
+    `etag` changes with its content; `begun` is the share of the task's progress that was spent on getting
+    there.
     """
 
     bucket: str
     key: str
+    etag: str
     begun: float
     source: SourceFacts
 
@@ -123,13 +125,18 @@ class Transcoder:
         TaskFailedError where no attempt can succeed, whatever `report` raises, and other errors where another
         attempt may help.
         """
-        bucket, key, size, begun = self._locate(task, report, deadline)
+        bucket, key, begun = self._locate(task, report, deadline)
+        size, etag = self._media.look_at(bucket, key)
+        if size == 0:
+            raise TaskFailedError(
+                Failure.SOURCE_EMPTY, "The source is empty: it has 0 bytes. Upload it again."
+            )
         url = self._media.presigned_url(bucket, key)
         source = probe(self._tools, url, size)
         length = self._part_length(source, self._plan(task, source))
         if length or (task.attempt == 1 and needs_keyframes(source, FORMATS[task.format], task.quality)):
             source = with_keyframes(source, url, length and look_up_step(source, length))
-        prepared = Prepared(bucket, key, begun, source)
+        prepared = Prepared(bucket, key, etag, begun, source)
         streams = self._plan(task, source).describe()
         # Of keyframes there are thousands.
         told = replace(source, keyframes=None, entry_points=())
@@ -181,7 +188,10 @@ class Transcoder:
         work = self._plan(task, prepared.source)
         prefix = output_prefix(task.id, task.attempt)
         begun = prepared.begun
-        with publishing(self._media, self._tools, work, folder, prefix) as publication:
+        with (
+            self._reading(prepared),
+            publishing(self._media, self._tools, work, folder, prefix) as publication,
+        ):
             encoding = command.whole(self._tools, work, self._url(prepared), folder)
 
             def progress(encoder: Encoder) -> None:
@@ -192,6 +202,7 @@ class Transcoder:
             _check_encoder(work, encoder)
             publication.collect()
             _check_result(work, encoder.frames, publication.duration(), encoder.errors)
+            self._check_unchanged(prepared)
             publication.finish(partial(_report_end, report))
         return self.target_key(task)
 
@@ -211,7 +222,7 @@ class Transcoder:
         texts: list[Subtitles] = []
         if part.kind == "sound":
             (folder / command.SUBTITLES).mkdir()
-            with self._storing(task, work, command.AUDIO, folder) as stream:
+            with self._reading(prepared), self._storing(task, work, command.AUDIO, folder) as stream:
                 sound = command.sound(self._tools, work, url, folder)
                 _run(sound, stream, lambda encoder: report(_share(encoder.position, work.duration)))
                 if work.audio:
@@ -220,7 +231,7 @@ class Transcoder:
         else:
             span = Span(part.start, part.end, first=first)
             point = None if first else entry(prepared.source.entry_points, part.start)
-            with self._storing(task, work, command.VIDEO, folder, span) as stream:
+            with self._reading(prepared), self._storing(task, work, command.VIDEO, folder, span) as stream:
                 try:
                     rest = self._run_span(work, prepared, folder, stream, span, point, report)
                 except _LateEntryError:
@@ -234,6 +245,7 @@ class Transcoder:
 
     def finish(self, task: Task, prepared: Prepared, parts: Sequence[Part], report: Report) -> str:
         """Join the parts that all are done, and return the key that `target_url` is to point at."""
+        self._check_unchanged(prepared)
         # The sound's last try may have left the text out.
         tries = max((part.tries for part in parts if part.kind == "sound"), default=0)
         work = self._plan(task, prepared.source, tries)
@@ -290,6 +302,28 @@ class Transcoder:
             return rest
         return None
 
+    def _check_unchanged(self, prepared: Prepared) -> None:
+        """Refuse to make one result of two sources. Raises TaskFailedError."""
+        try:
+            _, etag = self._media.look_at(prepared.bucket, prepared.key)
+        except TaskFailedError:
+            # What is gone by now has been read before, or FFmpeg has said so.
+            return
+        if etag != prepared.etag:
+            raise TaskFailedError(
+                Failure.SOURCE_CHANGED,
+                "The source was changed while it was being transcoded. Create the task again.",
+            )
+
+    @contextmanager
+    def _reading(self, prepared: Prepared) -> Iterator[None]:
+        """Tell that a source was changed instead of what came of it. Raises TaskFailedError."""
+        try:
+            yield
+        except TaskFailedError:
+            self._check_unchanged(prepared)
+            raise
+
     @contextmanager
     def _storing(
         self, task: Task, work: Plan, name: str, folder: Path, span: Span | None = None
@@ -319,8 +353,8 @@ class Transcoder:
     def _url(self, prepared: Prepared) -> str:
         return self._media.presigned_url(prepared.bucket, prepared.key)
 
-    def _locate(self, task: Task, report: Report, deadline: float) -> tuple[str, str, int, float]:
-        """Return the bucket, the key and the size in bytes of the source, and the progress spent on it."""
+    def _locate(self, task: Task, report: Report, deadline: float) -> tuple[str, str, float]:
+        """Return the bucket and the key of the source, and the progress spent on it."""
         scheme, _, rest = task.origin_url.partition("://")
         if scheme == "s3":
             bucket, _, key = rest.partition("/")
@@ -329,12 +363,7 @@ class Transcoder:
             bucket, key = self._media.bucket, f"{work_prefix(task.id, task.attempt)}source"
             self._copy_in(task.origin_url, key, report, deadline)
             begun = _COPIED_IN
-        size = self._media.size(bucket, key)
-        if size == 0:
-            raise TaskFailedError(
-                Failure.SOURCE_EMPTY, "The source is empty: it has 0 bytes. Upload it again."
-            )
-        return bucket, key, size, begun
+        return bucket, key, begun
 
     def _copy_in(self, url: str, key: str, report: Report, deadline: float) -> None:
         with self._fetch(url, max_bytes=self._max_source_bytes, deadline=deadline) as stream:

@@ -91,7 +91,7 @@ def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
 def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[Span, ...]:
     """Cut the picture into parts of about `length` seconds; a single one where nothing tells where to.
 
-    There are rather more parts than fewer, so that each of the workers has as many.
+    Their number is such that each of the workers has as many; the sound is one as well.
     """
     if plan.video is None:
         return ()
@@ -109,7 +109,9 @@ def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[S
     rare = min(gap / 2, _ticks(_LONGEST / work(plan.video), facts))
     count = max(1, math.floor((end - first) / max(_ticks(length, facts), rare) + 0.5))
     if count > 1:
-        count = min(math.ceil(count / workers) * workers, 2 * count, MOST_PARTS)
+        beside = 1 if plan.audio or plan.subtitles else 0
+        rounds = max(1, math.floor((count + beside) / workers + 0.5))
+        count = min(rounds * workers - beside, 2 * count, MOST_PARTS)
     step = (end - first) / count
     starts = [first]
     for number in range(1, count):
