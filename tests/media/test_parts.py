@@ -20,6 +20,7 @@ from transcoding.data.media_store import MediaStore
 from transcoding.domain.errors import LeaseLostError, TaskFailedError
 from transcoding.domain.transcode import ENCODED, OutOfTimeError, Transcoder
 from transcoding.media import command, encoders, parts
+from transcoding.media.encoder import Encoder
 
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 #: Sources of 20 s, small and without loss worth mentioning.
@@ -263,6 +264,27 @@ class Impatient:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket="output", Prefix="outputs/")
         keys = {item["Key"] for page in pages for item in page.get("Contents", [])}
         return {key for key in keys if "/video/" in key and key.endswith(".m4s")}
+
+
+def test_a_part_that_is_done_when_its_time_is_over_is_done(clips, transcode, monkeypatch):
+    ended: list[Encoder] = []
+    wait = Encoder.wait
+
+    def noted(encoder: Encoder, seconds: float) -> int | None:
+        status = wait(encoder, seconds)
+        ended[:] = [] if status is None else [encoder]
+        return status
+
+    def report(progress: float) -> None:
+        if ended:
+            ended.clear()
+            raise OutOfTimeError
+
+    source = clips("constant.mp4", f"-f lavfi -i {SOURCES['constant.mp4']} {{0}}")
+    whole = transcode(source, "m3u8", 1, attempt=2)
+    monkeypatch.setattr(Encoder, "wait", noted)
+    parts = transcode(source, "m3u8", 1, attempt=2, part_seconds=0.1, report=report)
+    assert len(frames(parts)) == len(frames(whole))
 
 
 @pytest.mark.parametrize("name", ["constant.mp4", "variable.mp4"])

@@ -395,7 +395,9 @@ def _run(
 
     encoder = _encode(encoding, collect, patience)
     _check_encoder(stream.plan, encoder)
-    collect(encoder)
+    with suppress(OutOfTimeError):  # it is done
+        progress(encoder)
+    stream.collect()
 
 
 def _encode(encoding: Sequence[str], progress: Callable[[Encoder], None], patience: float = 0.0) -> Encoder:
