@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: Assumed: what Lambda takes to start a container before the function's own code runs, seconds. Containers of
-#: images start in about 0.3 to 1 s (https://aaronstuyvenberg.com/posts/containers-on-lambda).
-CONTAINER_START = 1.0
+#: Assumed: what Lambda takes to start a container before the function's own code runs, seconds. With a small
+#: function those of images took 0.6 to 1.4 s (https://mikhail.io/serverless/coldstarts/aws/) before Lambda
+#: loaded them on demand, and take less since (https://aaronstuyvenberg.com/posts/containers-on-lambda).
+CONTAINER_START = 0.5
 #: Assumed: from a message's being sent, or its predecessor's end, to the worker's having it, seconds.
 HOP = 0.05
 #: With how many workers Lambda starts on a queue, and how many more it adds a second

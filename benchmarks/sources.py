@@ -30,8 +30,8 @@ class Sizes:
     long: int
 
 
-FULL = Sizes(repeats=5, film=600, excerpt=60, excerpt_repeats=2, long=3 * 3600)
-QUICK = Sizes(repeats=1, film=180, excerpt=60, excerpt_repeats=0, long=1800)
+FULL = Sizes(repeats=5, film=600, excerpt=180, excerpt_repeats=2, long=3 * 3600)
+QUICK = Sizes(repeats=1, film=180, excerpt=180, excerpt_repeats=0, long=1800)
 
 
 def footage() -> Path:

@@ -71,8 +71,7 @@ def part_length(source: SourceFacts, plan: Plan, part_seconds: float, threshold:
     duration = video.facts.duration or source.duration
     if not duration or duration * work(video) <= threshold:
         return None
-    length = max(part_seconds / work(video), duration / MOST_PARTS)
-    return max(SEGMENT_SECONDS, SEGMENT_SECONDS * round(length / SEGMENT_SECONDS))
+    return max(SEGMENT_SECONDS, part_seconds / work(video), duration / MOST_PARTS)
 
 
 def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
