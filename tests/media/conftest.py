@@ -74,12 +74,13 @@ class Result:
         return {s["codec_type"]: s for report in reports for s in report["streams"]}
 
     def decode(self) -> None:
-        """Decode everything; fails on a single warning."""
+        """Decode everything, with the times of the container; fails on a single warning."""
         # A WAV file of one or two channels does not say which they are; a track's name has two forms; an
         # index of a single keyframe leads nowhere.
         harmless = ("Guessed Channel Layout", "UDTA parsing failed retrying raw", "Invalid keyframes object")
         complaints, is_harmless = [], False
-        for line in ffmpeg("-i {0} -f null -", self.entry).splitlines():
+        times = "-fps_mode passthrough -enc_time_base:v demux"
+        for line in ffmpeg(f"-i {{0}} {times} -f null -", self.entry).splitlines():
             if "Last message repeated" not in line:
                 is_harmless = any(words in line for words in harmless)
             complaints += [] if is_harmless else [line]

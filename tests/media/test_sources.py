@@ -124,7 +124,8 @@ CLIPS = [
     Clip("b-frames.mp4", "-c:v libx264 -preset medium -bf 8 -b_strategy 0 -pix_fmt yuv420p -c:a aac"),
     Clip("open-gop.mkv", "-c:v libx264 -x264-params open-gop=1:keyint=12 -pix_fmt yuv420p -c:a libopus"),
     Clip("far.mkv", f"{H264} -c:a libopus -output_ts_offset 1000"),
-    Clip("variable.mkv", f"-vf select='lt(mod(n\\,5)\\,3)' -fps_mode vfr {H264} -c:a flac", frames=15),
+    Clip("variable.mkv", f"-vf select='lt(mod(n\\,5)\\,3)' -fps_mode vfr {H264} -c:a flac",
+         seconds=3, frames=45),
     Clip("interlaced.ts", "-vf interlace,setfield=tff -c:v mpeg2video -flags +ildct+ilme -q:v 2 -c:a mp2",
          size="640x576", rate="50", made=(640, 576)),
     # What is larger than a quality, or needs more than scaling

@@ -58,7 +58,6 @@ def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
     command = [
         *_program(tools),
-        *_gap_options(plan),
         *_timeline(plan, plan.video, plan.audio),
         *input_options(url),
         *_text_input_options(plan),
@@ -86,7 +85,7 @@ def picture(
     The source is read from `entry` on. A picture that is copied is copied as a whole.
     """
     if plan.video and plan.video.copied:
-        command = [*_program(tools), *_gap_options(plan), *_timeline(plan, plan.video)]
+        command = [*_program(tools), *_timeline(plan, plan.video)]
         command += [*input_options(url), "-i", url]
         return [*command, *_segmented_picture(plan, folder)]
     # Times stay those of the container, in which the span is told.
@@ -112,15 +111,17 @@ def _program(tools: Tools) -> list[str]:
     return [*command, "-max_pixels", str(MAX_PIXELS)]
 
 
-def _gap_options(plan: Plan) -> list[str]:
-    return [] if plan.tells_lengths else ["-dts_error_threshold", str(LONGEST_GAP)]
-
-
 def _timeline(plan: Plan, *streams: VideoPlan | AudioPlan | None) -> list[str]:
-    """Let the timeline begin at the plan's origin, also where another stream of the source begins sooner."""
+    """Let the timeline begin at the plan's origin, also where another stream of the source begins sooner.
+
+    Gaps that are longer than any that is meant are closed.
+    """
+    options = [] if plan.tells_lengths else ["-dts_error_threshold", str(LONGEST_GAP)]
     starts = [stream.facts.start for stream in streams if stream]
     begin = plan.source_start if plan.source_start is not None else min(starts, default=plan.origin)
-    return ["-itsoffset", f"{round((begin - plan.origin) * 1_000_000)}us"] if begin != plan.origin else []
+    if begin != plan.origin:
+        options += ["-itsoffset", f"{round((begin - plan.origin) * 1_000_000)}us"]
+    return options
 
 
 def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
