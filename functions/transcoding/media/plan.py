@@ -285,6 +285,10 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
         (video.interlaced, "it is interlaced"),
         (video.rotation != 0 or video.mirrored, "it is not stored upright"),
         (video.trimmed, "an edit list hides some of it"),
+        (
+            source.container == "avi" and video.reordered,
+            "the container does not tell when its frames are shown",
+        ),
         (video.pixel_aspect != 1, "its pixels are not square"),
         ((video.width, video.height) != (width, height), f"it is {video.width}x{video.height}"),
         (bit_rate is None, "its bit rate is not known"),
