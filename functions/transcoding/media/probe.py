@@ -62,7 +62,8 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
     """
     command = [
         str(tools.ffprobe),
-        *("-hide_banner", "-v", "error"),
+        # A warning tells of a duration that is estimated.
+        *("-hide_banner", "-v", "warning"),
         *("-show_format", "-show_streams", "-of", "json"),
         # The first packets tell of encryption; the streams of such a file look as if they were clear.
         *("-show_packets", "-read_intervals", "%+#4"),
@@ -91,7 +92,8 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
         )
     if done.returncode > 0:
         raise diagnose(done.stderr.decode(errors="replace"), opening=True)
-    return parse(json.loads(done.stdout), size)
+    facts = parse(json.loads(done.stdout), size)
+    return replace(facts, estimated=b"Estimating duration from bitrate" in done.stderr)
 
 
 def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
