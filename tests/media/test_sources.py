@@ -214,3 +214,13 @@ def test_sound_that_ends_sooner_than_its_size_and_bit_rate_say(clips, transcode,
     result = transcode(clip, format)
     assert float(ffprobe(result.entry)["format"]["duration"]) == pytest.approx(6, abs=0.1)
     result.decode()
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mp4", "wav"])
+def test_a_source_that_ends_behind_its_index_is_damaged(clips, transcode, tmp_path, format):
+    data = clips("index.m4a", "-f lavfi -i sine=d=4 -c:a aac -movflags +faststart {0}").read_bytes()
+    clip = tmp_path / "empty.m4a"
+    clip.write_bytes(data[: data.index(b"mdat") + 4])
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, format)
+    assert failure.value.code is Failure.DAMAGED
