@@ -117,3 +117,13 @@ def test_what_is_too_long_for_a_gif_is_told(clips, transcode):
         transcode(clip, "gif", 5)
     assert failure.value.code is Failure.TOO_LONG
     assert "mp4" in failure.value.info
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mp4", "ts"])
+@pytest.mark.parametrize("name", ["plain.ts", "plain.aac"])
+def test_the_sound_of_a_transport_stream_is_copied_at_once(clips, transcode, name, format):
+    picture = "-f lavfi -i testsrc2=s=320x180:d=2 " if name.endswith("ts") else ""
+    clip = clips(name, f"{picture}-f lavfi -i sine=d=2 {H264} -c:a aac -b:a 40k {{0}}")
+    result = transcode(clip, format, 1)
+    assert result.streams()["audio"]["profile"] == "LC"
+    result.decode()

@@ -103,15 +103,50 @@ def test_a_picture_that_grows_in_mid_stream_stays_as_it_was(clips, transcode, tm
     result.decode()
 
 
-def test_the_encrypted_without_a_key_are_told(clips, transcode):
-    plain = clips("plain.mkv", f"{BOTH} {H264} -c:a aac {{0}}")
-    locked = plain.with_name("locked.mp4")
+def locked(plain):
+    """Return an encrypted copy of a clip, in fragments."""
+    clip = plain.with_name("locked.mp4")
     key = "76a6c65c5ea762046bd749a2e632ccbb"
     ffmpeg(
         f"-i {{0}} -c copy -encryption_scheme cenc-aes-ctr -encryption_key {key} -encryption_kid {key} "
         "-movflags frag_keyframe+empty_moov {1}",
-        plain, locked,
+        plain, clip,
     )  # fmt: skip
+    return clip
+
+
+def test_the_encrypted_without_a_key_are_told(clips, transcode):
+    clip = locked(clips("plain.mkv", f"{BOTH} {H264} -c:a aac {{0}}"))
     with pytest.raises(TaskFailedError) as failure:
-        transcode(locked, "mp4", 5)
+        transcode(clip, "mp4", 5)
+    assert failure.value.code is Failure.ENCRYPTED
+
+
+def test_the_encrypted_are_told_also_where_it_cannot_be_read_how(clips, transcode, tmp_path):
+    data = bytearray(locked(clips("plain.mkv", f"{BOTH} {H264} -c:a aac {{0}}")).read_bytes())
+    # The first sample's number of pieces is behind its initialization vector of 8 bytes.
+    pieces = data.index(b"senc") + 4 + 4 + 4 + 8
+    data[pieces : pieces + 2] = b"\xff\xff"
+    clip = tmp_path / "unclear.mp4"
+    clip.write_bytes(data)
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, "mp4", 5)
+    assert failure.value.code is Failure.ENCRYPTED
+
+
+def test_the_encrypted_are_told_in_matroska(clips, transcode, tmp_path):
+    def element(name, content):
+        return bytes.fromhex(name) + bytes([0x80 | len(content)]) + content
+
+    algorithm, key = element("47e1", b"\x05"), element("47e2", b"key")
+    encryption = element("5035", algorithm + key)
+    encodings = element("6d80", element("6240", element("5033", b"\x01") + encryption))
+    # In place of the track's name, which is as long.
+    name = "x" * (len(encodings) - 3)
+    data = clips("named.webm", f"{BOTH} -an -c:v libvpx -metadata:s:v title={name} {{0}}").read_bytes()
+    assert element("536e", name.encode()) in data
+    clip = tmp_path / "locked.webm"
+    clip.write_bytes(data.replace(element("536e", name.encode()), encodings))
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, "mp4", 5)
     assert failure.value.code is Failure.ENCRYPTED

@@ -204,3 +204,24 @@ def test_a_codec_that_ffmpeg_cannot_decode_is_told(clips, transcode, name, tag, 
         transcode(clip, "mp4", 5)
     assert failure.value.code is Failure.CODEC_UNSUPPORTED
     assert "zzzz" in failure.value.info
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mp4", "mp3"])
+def test_sound_that_ends_sooner_than_its_size_and_bit_rate_say(clips, transcode, format):
+    # A variable bit rate without a header: FFmpeg goes by that of the tone at the beginning.
+    sound = "-f lavfi -i sine=d=2 -f lavfi -i anoisesrc=a=0.5:d=4:r=44100 -filter_complex concat=v=0:a=1"
+    clip = clips("variable.mp3", f"{sound} -c:a libmp3lame -q:a 2 -write_xing 0 {{0}}")
+    assert float(ffprobe(clip)["format"]["duration"]) > 7
+    result = transcode(clip, format)
+    assert float(ffprobe(result.entry)["format"]["duration"]) == pytest.approx(6, abs=0.1)
+    result.decode()
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mp4", "wav"])
+def test_a_source_that_ends_behind_its_index_is_damaged(clips, transcode, tmp_path, format):
+    data = clips("index.m4a", "-f lavfi -i sine=d=4 -c:a aac -movflags +faststart {0}").read_bytes()
+    clip = tmp_path / "empty.m4a"
+    clip.write_bytes(data[: data.index(b"mdat") + 4])
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, format)
+    assert failure.value.code is Failure.DAMAGED

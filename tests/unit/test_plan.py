@@ -60,6 +60,14 @@ def test_a_source_that_fits_is_copied(target, quality):
     assert made.describe() == {"video": "copy", "audio": "copy"}
 
 
+def test_frames_out_of_order_are_not_copied_from_a_container_without_their_times():
+    source = with_video(reordered=True)
+    assert plan(source, MP4, 5).video.copied
+    made = plan(replace(source, container="avi"), MP4, 5)
+    assert made.describe()["video"] == "encode: the container does not tell when its frames are shown"
+    assert plan(replace(SOURCE, container="avi"), MP4, 5).video.copied
+
+
 def test_a_smaller_quality_encodes_the_picture_and_keeps_the_sound_when_it_fits():
     made = plan(SOURCE, MP4, 2)
     assert made.describe() == {"video": "encode: it is 1280x720", "audio": "copy"}

@@ -467,7 +467,13 @@ class _File:
 
     def duration(self) -> float:
         size = self._path.stat().st_size if self._path.exists() else 0
-        return (probe(self._tools, str(self._path), size).duration or 0.0) if size else 0.0
+        try:
+            return (probe(self._tools, str(self._path), size).duration or 0.0) if size else 0.0
+        except TaskFailedError:
+            # It is the result that holds nothing.
+            raise TaskFailedError(
+                Failure.DAMAGED, "The source could not be decoded. Export or upload it again."
+            ) from None
 
     def finish(self, report: Callable[[float], None]) -> None:
         size = self._path.stat().st_size

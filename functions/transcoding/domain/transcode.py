@@ -472,7 +472,8 @@ def _check_result(work: Plan, frames: int, duration: float, complaints: str = ""
         raise TaskFailedError(
             Failure.DAMAGED, "The source's picture could not be decoded. Export or upload it again."
         )
-    promised = 0.0 if command.JUMPS.search(complaints) else work.duration or 0.0
+    is_promise = not (work.estimated or command.JUMPS.search(complaints))
+    promised = (work.duration or 0.0) if is_promise else 0.0
     if promised - duration > max(_SHORTFALL_SECONDS, _SHORTFALL * promised):
         raise TaskFailedError(
             Failure.DAMAGED,

@@ -143,6 +143,9 @@ def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
     if plan.audio is None:
         return []
     options = [*_audio_options(plan.audio), *_labels(plan, plan.audio)]
+    if plan.audio.copied and plan.audio.codec == "aac":
+        # Of a transport stream, each packet has a header. FFmpeg takes it off for MP4, not for segments.
+        options += ["-bsf:a", "aac_adtstoasc"]
     return [*options, *_segment_options(folder / AUDIO, _sound_seconds(plan, plan.audio))]
 
 

@@ -101,7 +101,8 @@ class EntryPoint:
 class SourceFacts:
     """A source: its container, the one picture and the one sound stream that a viewer would see and hear.
 
-    `duration` in seconds, None where the container does not tell; `size` in bytes. `keyframes` are the times
+    `duration` in seconds, None where the container does not tell, `estimated` whether it is only guessed from
+    the size and the first bit rate; `size` in bytes. `keyframes` are the times
     of all keyframes of the picture, in seconds from the first one, where the container's index tells;
     `entry_points` are where decoding can begin, as far as they are known. `start` is where the container's
     timeline begins, in seconds.
@@ -117,3 +118,4 @@ class SourceFacts:
     entry_points: tuple[EntryPoint, ...] = ()
     start: float = 0.0
     subtitles: tuple[TextFacts, ...] = ()
+    estimated: bool = False

@@ -98,9 +98,9 @@ class TextPlan:
 class Plan:
     """What to make of a source; times in seconds.
 
-    `duration` is how long the result will be, None where the source does not tell. `origin` is where the
-    result's timeline begins on the source's, and `source_start` where the source's own does; None: with the
-    first of the streams that are read.
+    `duration` is how long the result will be, None where the source does not tell, `estimated` whether it may
+    as well be another length. `origin` is where the result's timeline begins on the source's, and
+    `source_start` where the source's own does; None: with the first of the streams that are read.
     """
 
     format: Format
@@ -113,6 +113,7 @@ class Plan:
     subtitles: tuple[TextPlan, ...] = ()
     origin: float = 0.0
     source_start: float | None = None
+    estimated: bool = False
 
     @property
     def copies(self) -> bool:
@@ -201,6 +202,7 @@ def plan(
         subtitles=_plan_subtitles(source, target, may_copy=may_copy) if with_text else (),
         origin=origin,
         source_start=None if source.container in _CLOCKED else source.start,
+        estimated=source.estimated,
     )
 
 
@@ -285,6 +287,10 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
         (video.interlaced, "it is interlaced"),
         (video.rotation != 0 or video.mirrored, "it is not stored upright"),
         (video.trimmed, "an edit list hides some of it"),
+        (
+            source.container == "avi" and video.reordered,
+            "the container does not tell when its frames are shown",
+        ),
         (video.pixel_aspect != 1, "its pixels are not square"),
         ((video.width, video.height) != (width, height), f"it is {video.width}x{video.height}"),
         (bit_rate is None, "its bit rate is not known"),

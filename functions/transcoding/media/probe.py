@@ -15,7 +15,7 @@ from typing import Any
 from transcoding.domain.errors import Failure, TaskFailedError
 from transcoding.media import languages
 from transcoding.media.facts import AudioFacts, EntryPoint, SourceFacts, TextFacts, VideoFacts
-from transcoding.media.tools import Tools, diagnose, hold_memory, input_options
+from transcoding.media.tools import ENCRYPTED_INFO, Tools, diagnose, hold_memory, input_options
 
 #: Longer than any container needs to tell about itself over a network, seconds.
 PROBE_TIMEOUT = 90.0
@@ -62,7 +62,8 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
     """
     command = [
         str(tools.ffprobe),
-        *("-hide_banner", "-v", "error"),
+        # A warning tells of a duration that is estimated.
+        *("-hide_banner", "-v", "warning"),
         *("-show_format", "-show_streams", "-of", "json"),
         # The first packets tell of encryption; the streams of such a file look as if they were clear.
         *("-show_packets", "-read_intervals", "%+#4"),
@@ -91,7 +92,8 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
         )
     if done.returncode > 0:
         raise diagnose(done.stderr.decode(errors="replace"), opening=True)
-    return parse(json.loads(done.stdout), size)
+    facts = parse(json.loads(done.stdout), size)
+    return replace(facts, estimated=b"Estimating duration from bitrate" in done.stderr)
 
 
 def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
@@ -101,7 +103,7 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
     """
     streams: Sequence[Mapping[str, Any]] = report.get("streams", [])
     if any(map(_is_encrypted, (*streams, *report.get("packets", [])))):
-        raise TaskFailedError(Failure.ENCRYPTED, "The source is encrypted (DRM). Send it without encryption.")
+        raise TaskFailedError(Failure.ENCRYPTED, ENCRYPTED_INFO)
     sounds = [s for s in streams if s.get("codec_type") == "audio" and not _is_empty(s)]
     pictures = [s for s in streams if s.get("codec_type") == "video" and not _is_still(s, bool(sounds))]
     if not pictures and not sounds:
@@ -166,8 +168,11 @@ def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> 
 
 
 def _is_encrypted(part: Mapping[str, Any]) -> bool:
-    return part.get("codec_tag_string") in _ENCRYPTED_TAGS or any(
-        "ncryption" in str(side.get("side_data_type", "")) for side in part.get("side_data_list", [])
+    # FFmpeg makes a tag of the key that a track of Matroska is locked with.
+    return (
+        part.get("codec_tag_string") in _ENCRYPTED_TAGS
+        or "enc_key_id" in part.get("tags", {})
+        or any("ncryption" in str(side.get("side_data_type", "")) for side in part.get("side_data_list", []))
     )
 
 

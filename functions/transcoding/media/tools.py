@@ -130,9 +130,14 @@ _PASSING = re.compile(
     re.IGNORECASE,
 )
 
+#: The `error_info` of ENCRYPTED.
+ENCRYPTED_INFO = "The source is encrypted (DRM). Send it without encryption."
+
 _SYMPTOMS = (
     (r"404 Not Found", Failure.SOURCE_NOT_FOUND, "The source has been removed while it was being read."),
     (r"403 Forbidden", Failure.SOURCE_FORBIDDEN, "The source may no longer be read by the service."),
+    # How samples are encrypted, where it cannot be read.
+    (r"encryption info", Failure.ENCRYPTED, ENCRYPTED_INFO),
     (
         r"moov atom not found",
         Failure.DAMAGED,
