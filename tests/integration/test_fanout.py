@@ -30,7 +30,7 @@ LEASE = int(PARAMETERS["LeaseSeconds"])
 SECONDS = 36
 FRAMES = 25 * SECONDS
 #: Its sound, and pieces of its picture; each of two workers has as many.
-PARTS = 8
+PARTS = 6
 RUNNING, SUCCEEDED, FAILED = 1, 2, 3
 
 Create = Callable[..., tuple[str, str]]
