@@ -68,6 +68,14 @@ def test_frames_out_of_order_are_not_copied_from_a_container_without_their_times
     assert plan(replace(SOURCE, container="avi"), MP4, 5).video.copied
 
 
+def test_frames_of_unknown_length_are_not_copied_from_a_transport_stream():
+    source = replace(with_video(constant_frame_rate=False), container="mpegts")
+    made = plan(source, MP4, 5)
+    assert made.describe()["video"] == "encode: nothing tells how long its last frame is shown"
+    assert plan(replace(SOURCE, container="mpegts"), MP4, 5).video.copied
+    assert plan(with_video(constant_frame_rate=False), MP4, 5).video.copied
+
+
 def test_a_smaller_quality_encodes_the_picture_and_keeps_the_sound_when_it_fits():
     made = plan(SOURCE, MP4, 2)
     assert made.describe() == {"video": "encode: it is 1280x720", "audio": "copy"}

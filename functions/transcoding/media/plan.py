@@ -291,6 +291,10 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
             source.container == "avi" and video.reordered,
             "the container does not tell when its frames are shown",
         ),
+        (
+            source.container == "mpegts" and not video.constant_frame_rate,
+            "nothing tells how long its last frame is shown",
+        ),
         (video.pixel_aspect != 1, "its pixels are not square"),
         ((video.width, video.height) != (width, height), f"it is {video.width}x{video.height}"),
         (bit_rate is None, "its bit rate is not known"),
