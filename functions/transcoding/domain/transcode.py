@@ -177,8 +177,7 @@ class Transcoder:
 
     def has_sound(self, task: Task, prepared: Prepared) -> bool:
         """Tell whether the result has more than a picture."""
-        work = self._plan(task, prepared.source)
-        return bool(work.audio or work.subtitles)
+        return self._plan(task, prepared.source).has_sound
 
     def run(self, task: Task, prepared: Prepared, folder: Path, report: Report) -> str:
         """Make the task's whole result and return the key that `target_url` is to point at.

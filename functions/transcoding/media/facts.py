@@ -102,10 +102,10 @@ class SourceFacts:
     """A source: its container, the one picture and the one sound stream that a viewer would see and hear.
 
     `duration` in seconds, None where the container does not tell, `estimated` whether it is only guessed from
-    the size and the first bit rate; `size` in bytes. `keyframes` are the times
-    of all keyframes of the picture, in seconds from the first one, where the container's index tells;
-    `entry_points` are where decoding can begin, as far as they are known. `start` is where the container's
-    timeline begins, in seconds.
+    the size and the first bit rate; `size` in bytes. `keyframes` are the times of all keyframes of the
+    picture, in seconds from the first one, where the container's index tells; `entry_points` are where
+    decoding can begin, as far as they are known. `start` is where the container's timeline begins, in
+    seconds.
     """
 
     container: str

@@ -108,7 +108,7 @@ def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[S
     rare = min(gap / 2, _ticks(_LONGEST / work(plan.video), facts))
     count = max(1, math.floor((end - first) / max(_ticks(length, facts), rare) + 0.5))
     if count > 1:
-        beside = 1 if plan.audio or plan.subtitles else 0
+        beside = int(plan.has_sound)
         rounds = max(1, math.floor((count + beside) / workers + 0.5))
         count = min(rounds * workers - beside, 2 * count, MOST_PARTS)
     step = (end - first) / count

@@ -116,6 +116,11 @@ class Plan:
     estimated: bool = False
 
     @property
+    def has_sound(self) -> bool:
+        """Whether the result has more than a picture: sound, or the text that is made along with it."""
+        return bool(self.audio or self.subtitles)
+
+    @property
     def copies(self) -> bool:
         """Whether a stream is copied."""
         return any(stream is not None and stream.copied for stream in (self.video, self.audio))
