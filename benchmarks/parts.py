@@ -27,11 +27,11 @@ from local.emulator import ACCOUNT_ID, SECRET
 from local.package import FFMPEG_DIR, ROOT, load_template
 from local.stack import Stack
 from transcoding.data.storage import output_prefix
-from transcoding.media import command
-from transcoding.media.formats import FORMATS
-from transcoding.media.parts import part_length, work
-from transcoding.media.plan import VideoPlan, needs_keyframes, plan
-from transcoding.media.probe import probe, with_keyframes
+from transcoding.media.encoding import command
+from transcoding.media.inspection.probe import probe, with_keyframes
+from transcoding.media.planning.cuts import part_length, work
+from transcoding.media.planning.formats import FORMATS
+from transcoding.media.planning.plan import VideoPlan, needs_keyframes, plan
 
 #: `task_config_temp_id` of 720p.
 QUALITY = 3

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.schedule import CONTAINER_START, HOP, RAMP_RATE, RAMP_START
-from transcoding.domain.job import PART_INTERVAL, TASK_INTERVAL
-from transcoding.media.parts import MOST_PARTS
+from transcoding.media.planning.cuts import MOST_PARTS
+from transcoding.service.jobs import PART_INTERVAL, TASK_INTERVAL
 
 #: Of how many tasks in a hundred the source is from so many to so many seconds long, evenly on a log scale.
 LENGTHS = ((70, 10, 120), (25, 120, 1800), (5, 3600, 10800))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from local.package import FFMPEG_DIR, ROOT
 from local.stack import HOME
-from transcoding.media.tools import Tools
+from transcoding.media.ffmpeg.tools import Tools
 
 FOLDER = HOME / "bench"
 TOOLS = Tools.within(FFMPEG_DIR)

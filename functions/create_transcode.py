@@ -15,7 +15,7 @@ from transcoding.api.resolver import PREFIX, answers, create_resolver
 from transcoding.api.schemas import Created, CreateTranscode
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
-from transcoding.domain import tasks
+from transcoding.service import tasks
 from transcoding.settings import CreateSettings
 
 settings = CreateSettings.read()

@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from transcoding.data.part_table import PartTable
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
-from transcoding.domain import janitor
+from transcoding.service.dead_letters import bury as bury_task
 from transcoding.settings import DeadLetterSettings
 
 settings = DeadLetterSettings.read()
@@ -27,7 +27,7 @@ processor = BatchProcessor(EventType.SQS)
 
 def bury(record: SQSRecord) -> None:
     """End one message's task."""
-    buried = janitor.bury(table, parts, store, record.body)
+    buried = bury_task(table, parts, store, record.body)
     metrics.add_metric("TasksBuried", MetricUnit.Count, int(buried))
 
 

@@ -12,7 +12,7 @@ from transcoding.api.resolver import PREFIX, answers, create_resolver
 from transcoding.api.schemas import Deleted, DeleteTranscodes
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
-from transcoding.domain import tasks
+from transcoding.service import tasks
 from transcoding.settings import DeleteSettings
 
 settings = DeleteSettings.read()

@@ -13,7 +13,7 @@ from transcoding.api.fields import TaskId
 from transcoding.api.resolver import PREFIX, answers, create_resolver
 from transcoding.api.schemas import Found, Transcoding
 from transcoding.data.task_table import TaskTable
-from transcoding.domain import tasks
+from transcoding.service import tasks
 from transcoding.settings import Settings
 
 settings = Settings.read()

@@ -12,7 +12,7 @@ from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.janitor import Sweep
+from transcoding.service.sweep import Sweep
 from transcoding.settings import SweepSettings
 
 settings = SweepSettings.read()

@@ -16,9 +16,9 @@ from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.job import Job
-from transcoding.domain.transcode import Transcoder
-from transcoding.media.tools import Tools
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.pipeline.transcode import Transcoder
+from transcoding.service.jobs import Job
 from transcoding.settings import WorkerSettings
 
 #: Seconds until a message whose task could not be brought to an end comes again.

@@ -21,8 +21,8 @@ import pytest
 from local.package import FFMPEG_DIR
 from tests.integration.inside import hurry, item, keys, parent, parts, pids, put, queued, send, until
 from tests.integration.playback import Color, Look
-from transcoding.domain.errors import Failure
-from transcoding.domain.model import MAX_ATTEMPTS
+from transcoding.errors import Failure
+from transcoding.model import MAX_ATTEMPTS
 
 #: Small clips become parts of 6 s, and a worker that died is missed soon.
 PARAMETERS = {"FanOutSeconds": "1", "PartSeconds": "1", "LeaseSeconds": "5"}
@@ -156,7 +156,7 @@ def test_the_parts_of_ffmpeg_that_is_killed_are_tried_again(stack, s3, cut, wait
 def workers(source: str) -> set[int]:
     """The workers that are looking at a source or encoding it now."""
     found = set()
-    for program in ("bin/ffmpeg", "bin/ffprobe", "transcoding.media.index"):
+    for program in ("bin/ffmpeg", "bin/ffprobe", "transcoding.media.inspection.index"):
         for pid in pids(source, program):
             with suppress(FileNotFoundError):
                 found.add(parent(pid))

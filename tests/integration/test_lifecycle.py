@@ -14,7 +14,7 @@ import m3u8
 import pytest
 
 from tests.integration.inside import item, keys, parent, pids, send, sweep, until
-from transcoding.domain.errors import Failure
+from transcoding.errors import Failure
 
 #: One worker does all of a task here: test_fanout.py has those that are cut into parts. One that was killed
 #: has soon lost its task.

@@ -20,11 +20,11 @@ from moto.server import ThreadedMotoServer
 
 from transcoding.data import clients
 from transcoding.data.media_store import MediaStore
-from transcoding.domain.fetch import HttpSource
-from transcoding.domain.model import Task
-from transcoding.domain.transcode import Prepared, Transcoder
-from transcoding.media.parts import Span
-from transcoding.media.tools import Tools
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.planning.cuts import Span
+from transcoding.model import Task
+from transcoding.pipeline.fetch import HttpSource
+from transcoding.pipeline.transcode import Prepared, Transcoder
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Tools.within(ROOT / ".local/ffmpeg/bin")

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from tests.media.conftest import ffmpeg, ffprobe
-from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, TaskFailedError
 
 HEVC = "-c:v libx265 -preset ultrafast -crf 8 -x265-params log-level=error:repeat-headers=1"
 HD = ("bt709", "bt709", "bt709")

@@ -6,8 +6,8 @@ import pytest
 
 from tests.media.conftest import ffprobe
 from tests.media.test_transcode import H264, source
-from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media.formats import FORMATS, Packaging
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.planning.formats import FORMATS, Packaging
 
 FILES = [f for f in FORMATS.values() if f.packaging is Packaging.FILE]
 #: What ffprobe calls the containers.

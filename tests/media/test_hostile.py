@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from tests.media.conftest import ffmpeg
-from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, TaskFailedError
 
 H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 BOTH = "-f lavfi -i testsrc2=s=320x180:r=25:d=4 -f lavfi -i sine=d=4"

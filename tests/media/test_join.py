@@ -19,9 +19,9 @@ from botocore.exceptions import ClientError
 from tests.media.conftest import ROOT, TOOLS, ffmpeg, ffprobe
 from transcoding.data.media_store import MediaStore
 from transcoding.data.streams import StoredObject
-from transcoding.media.formats import FORMATS
-from transcoding.media.fragments import Content, read
-from transcoding.media.join import Piece, join
+from transcoding.media.packaging.fragments import Content, read
+from transcoding.media.packaging.join import Piece, join
+from transcoding.media.planning.formats import FORMATS
 
 SECONDS = 3.2
 PICTURE = f"-f lavfi -i testsrc2=s=160x90:r=24:d={SECONDS}"
@@ -414,8 +414,8 @@ def test_neither_memory_nor_temporary_files_grow_with_the_result(
         from functools import partial
         from transcoding.data.media_store import MediaStore
         from transcoding.data.streams import StoredObject
-        from transcoding.media.fragments import Content
-        from transcoding.media.join import Piece, join
+        from transcoding.media.packaging.fragments import Content
+        from transcoding.media.packaging.join import Piece, join
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         store = MediaStore("output")
         objects = [StoredObject(*item) for item in {sizes!r}.items()]

@@ -15,8 +15,8 @@ import pytest
 from tests.media.conftest import Result, ffprobe
 from tests.media.test_formats import CONTAINERS
 from tests.media.test_sources import CLIPS, Clip, retried
-from transcoding.media.formats import FORMATS, Format
-from transcoding.media.quality import ORIGINAL, SHORT_SIDE
+from transcoding.media.planning.formats import FORMATS, Format
+from transcoding.media.planning.ladder import ORIGINAL, SHORT_SIDE
 
 Case = tuple[Clip, Format, int]
 

@@ -17,10 +17,11 @@ from tests.media.conftest import SHARED_MEDIA, Result, ffmpeg, ffprobe
 from tests.media.test_join import boxes
 from tests.media.test_subtitles import film
 from transcoding.data.media_store import MediaStore
-from transcoding.domain.errors import LeaseLostError, TaskFailedError
-from transcoding.domain.transcode import ENCODED, OutOfTimeError, Transcoder
-from transcoding.media import command, encoders, parts
-from transcoding.media.encoder import Encoder
+from transcoding.errors import LeaseLostError, TaskFailedError
+from transcoding.media.encoding import command
+from transcoding.media.ffmpeg.process import Encoder
+from transcoding.media.planning import codecs, cuts
+from transcoding.pipeline.transcode import ENCODED, OutOfTimeError, Transcoder
 
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 #: Sources of 20 s, small and without loss worth mentioning.
@@ -59,7 +60,7 @@ def test_each_frame_of_a_variable_rate_keeps_its_time(clips, transcode, part_sec
 def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
     h264 = ("-c:v", "libx264", "-preset", "fast", "-qp", "0")
     vp9 = ("-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", "-row-mt", "1")
-    monkeypatch.setattr(encoders, "PICTURE", MappingProxyType({"h264": h264, "vp9": vp9}))
+    monkeypatch.setattr(codecs, "PICTURE", MappingProxyType({"h264": h264, "vp9": vp9}))
 
 
 def frames(result: Result) -> list[str]:
@@ -152,7 +153,7 @@ COPIED = {
 def test_a_large_picture_is_copied_apart(monkeypatch, clips, transcode, format, name):
     source = clips(name, f"-f lavfi -i {COPIED[name]} {{0}}")
     whole = transcode(source, format, 5)
-    monkeypatch.setattr(parts, "LARGEST_COPY", 100_000)
+    monkeypatch.setattr(cuts, "LARGEST_COPY", 100_000)
     apart = transcode(source, format, 5, part_seconds=1)
     check_alike(apart, whole, sound="sine" in COPIED[name])
 

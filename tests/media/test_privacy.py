@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.media.conftest import ffprobe
-from transcoding.media.formats import FORMATS
+from transcoding.media.planning.formats import FORMATS
 
 H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 #: Found nowhere by chance.

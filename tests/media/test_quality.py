@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.media.conftest import SHARED_MEDIA, ffmpeg, ffprobe
-from transcoding.media.quality import LADDER, rung_for
+from transcoding.media.planning.ladder import LADDER, rung_for
 
 #: Clips: the file, where they start and how long they are, in seconds.
 FOOTAGE = {

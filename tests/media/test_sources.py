@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 from tests.media.conftest import ffmpeg, ffprobe
-from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, TaskFailedError
 
 SIZE = "320x180"
 PICTURE = "-f lavfi -i testsrc2=s={size}:r={rate}:d={seconds}"

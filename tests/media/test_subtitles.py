@@ -10,7 +10,7 @@ import m3u8
 import pytest
 
 from tests.media.conftest import Result, ffmpeg, ffprobe
-from transcoding.media.subtitles import SEGMENT_SECONDS
+from transcoding.media.packaging.subtitles import SEGMENT_SECONDS
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 SEGMENTED = pytest.mark.parametrize("format", ["m3u8", "mpd"])

@@ -11,7 +11,7 @@ from functools import cache
 import pytest
 
 from tests.media.conftest import ffmpeg, ffprobe
-from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, TaskFailedError
 
 H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 SECONDS = 0.5

@@ -14,8 +14,8 @@ import m3u8
 import pytest
 
 from tests.media.conftest import SHARED_MEDIA, TOOLS, ffmpeg, ffprobe
-from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media.probe import probe
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.inspection.probe import probe
 
 PICTURE = "-f lavfi -i testsrc2=s={size}:r={rate}:d={seconds}"
 SOUND = "-f lavfi -i sine=f=440:r=48000:d={seconds}"
@@ -365,7 +365,7 @@ def test_the_storage_is_read_over_tls_only_from_whom_is_trusted(clips, server_tl
         url = f"https://localhost:{server.server_port}/{clip.name}"
         with pytest.raises(OSError, match="certificate is not"):
             probe(TOOLS, url, 1)
-        monkeypatch.setattr("transcoding.media.tools.CA_FILE", trusted)
+        monkeypatch.setattr("transcoding.media.ffmpeg.tools.CA_FILE", trusted)
         assert probe(TOOLS, url, 1).duration == pytest.approx(7.0, abs=0.1)
         server.shutdown()
 

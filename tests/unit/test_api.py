@@ -13,8 +13,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from tests.conftest import BUCKET, FUNCTIONS, TABLE, Api, Aws, Clock, api_event, lambda_context
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.errors import Failure
-from transcoding.media.formats import FORMATS
+from transcoding.errors import Failure
+from transcoding.media.planning.formats import FORMATS
 
 LEASE = timedelta(seconds=60)
 #: The fields of a task in the reference, with their types.

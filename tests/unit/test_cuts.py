@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_plan import SOURCE
-from transcoding.media.facts import EntryPoint
-from transcoding.media.formats import FORMATS
-from transcoding.media.parts import (
+from transcoding.media.inspection.facts import EntryPoint
+from transcoding.media.planning.cuts import (
     MOST_PARTS,
     cut,
     entry,
@@ -20,7 +19,8 @@ from transcoding.media.parts import (
     segment_seconds,
     span_seconds,
 )
-from transcoding.media.plan import plan
+from transcoding.media.planning.formats import FORMATS
+from transcoding.media.planning.plan import plan
 
 HLS = FORMATS["m3u8"]
 BASE = Fraction(1, 12_800)

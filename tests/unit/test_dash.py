@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 from hypothesis import given
 
 from tests.unit.test_hls import rendition, segments
-from transcoding.media.dash import manifest
-from transcoding.media.hls import Picture, Segment
+from transcoding.media.packaging.dash import manifest
+from transcoding.media.packaging.hls import Picture, Segment
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 

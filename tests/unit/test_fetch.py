@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcoding.domain import fetch
-from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.domain.fetch import HttpSource, IPAddress, is_public
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.pipeline import fetch
+from transcoding.pipeline.fetch import HttpSource, IPAddress, is_public
 
 BODY = bytes(range(256)) * 12_000  # 3 MB, three chunks
 LOOPBACK = ip_address("127.0.0.1")

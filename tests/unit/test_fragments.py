@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcoding.media.fragments import Fragment, Sample, read, read_init, retimed, with_media_time
+from transcoding.media.packaging.fragments import Fragment, Sample, read, read_init, retimed, with_media_time
 
 TIMESCALE = 12_800
 

@@ -8,8 +8,8 @@ import m3u8
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcoding.media.facts import TextFacts
-from transcoding.media.hls import (
+from transcoding.media.inspection.facts import TextFacts
+from transcoding.media.packaging.hls import (
     Picture,
     Rendition,
     Segment,

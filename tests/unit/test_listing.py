@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import TABLE, TABLE_SCHEMA, Aws, Clock
 from transcoding.data import task_table
+from transcoding.data.periods import Span
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.periods import Span
 
 START = 1767225600.0  # 2026-01-01T00:00:00Z, the first moment that is counted.
 HOUR, DAY = 3600, 86400

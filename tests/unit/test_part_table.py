@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.conftest import Aws, Clock
 from transcoding.data.part_table import PartTable
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.errors import Failure, LeaseLostError, UnavailableError
-from transcoding.domain.model import Part, Status, Task
+from transcoding.errors import Failure, LeaseLostError, UnavailableError
+from transcoding.model import Part, Status, Task
 
 LEASE = timedelta(seconds=60)
 RETENTION = timedelta(days=30)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcoding.domain import periods
-from transcoding.domain.periods import Span, locate
+from transcoding.data import periods
+from transcoding.data.periods import Span, locate
 
 
 def test_names() -> None:

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcoding.media.facts import AudioFacts, SourceFacts, VideoFacts
-from transcoding.media.formats import FORMATS
-from transcoding.media.plan import (
+from transcoding.media.inspection.facts import AudioFacts, SourceFacts, VideoFacts
+from transcoding.media.planning.formats import FORMATS
+from transcoding.media.planning.ladder import LADDER, SHORT_SIDE, rung_for
+from transcoding.media.planning.plan import (
     copyable_segment_seconds,
     needs_keyframes,
     output_size,
     plan,
     segment_starts,
 )
-from transcoding.media.quality import LADDER, SHORT_SIDE, rung_for
 
 VIDEO = VideoFacts(
     index=0,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import QUEUE_URL, Aws
 from transcoding.data.queue import JobQueue
-from transcoding.domain.errors import UnavailableError
+from transcoding.errors import UnavailableError
 
 
 @pytest.fixture

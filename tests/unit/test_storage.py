@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import BUCKET, Aws
 from transcoding.data.storage import OutputStore
-from transcoding.domain.errors import UnavailableError
+from transcoding.errors import UnavailableError
 
 
 def test_more_objects_than_a_request_takes_are_removed(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ from tests.conftest import TABLE, TABLE_SCHEMA, Aws, Clock
 from transcoding.data import task_table
 from transcoding.data.records import TaskRecord
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.errors import ApiError, Failure, LeaseLostError, UnavailableError
-from transcoding.domain.model import Status, Task
+from transcoding.errors import ApiError, Failure, LeaseLostError, UnavailableError
+from transcoding.model import Status, Task
 
 LEASE = timedelta(seconds=60)
 RETENTION = timedelta(days=30)

@@ -18,8 +18,8 @@ from transcoding import settings
 from transcoding.data.part_table import PartTable
 from transcoding.data.records import Attention, ByPeriod, Record
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.errors import Failure
-from transcoding.domain.model import MAX_ATTEMPTS, Part
+from transcoding.errors import Failure
+from transcoding.model import MAX_ATTEMPTS, Part
 
 TEMPLATE = load_template(ROOT / "template.yaml")
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]

@@ -5,8 +5,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcoding.media import languages, subtitles
-from transcoding.media.subtitles import MAX_CUE, SEGMENT_SECONDS, Cue
+from transcoding.media import languages
+from transcoding.media.packaging import subtitles
+from transcoding.media.packaging.subtitles import MAX_CUE, SEGMENT_SECONDS, Cue
 
 HEADER = "WEBVTT\n\n"
 

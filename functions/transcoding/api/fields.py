@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from transcoding.media.formats import FORMATS
+from transcoding.media.planning.formats import FORMATS
 
 MAX_URL_LENGTH = 2048
 MAX_IDS = 100

@@ -19,7 +19,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BaseModel
 
 from transcoding.api.schemas import Refusal
-from transcoding.domain.errors import ApiError, UnavailableError
+from transcoding.errors import ApiError, UnavailableError
 
 PREFIX = "/transcoding/api"
 MAX_BODY_BYTES = 64 * 1024

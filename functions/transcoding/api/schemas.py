@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from transcoding.api.fields import FormatName, Quality, SourceUrl, TaskId, TaskIds
-from transcoding.domain.errors import Failure
-from transcoding.domain.model import Task
+from transcoding.errors import Failure
+from transcoding.model import Task
 
 _ID = "17lok52y"
 _TIME = "2010-11-22T15:16:17+08:00"

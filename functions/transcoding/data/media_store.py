@@ -13,7 +13,7 @@ from s3transfer.subscribers import BaseSubscriber
 
 from transcoding.data import clients
 from transcoding.data.streams import ObjectReader, ObjectWriter, StoredObject
-from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, TaskFailedError
 
 #: How long a presigned URL lasts, seconds: longer than any invocation.
 _URL_SECONDS = 3600

@@ -17,8 +17,8 @@ from pynamodb.transactions import TransactWrite
 
 from transcoding.data.records import PartRecord, TaskRecord
 from transcoding.data.table import MOST_PROGRESS, SOON, Table, available, end_lease
-from transcoding.domain.errors import WORKER_LOST_INFO, Failure, LeaseLostError
-from transcoding.domain.model import MAX_ATTEMPTS, Part, Status, Task
+from transcoding.errors import WORKER_LOST_INFO, Failure, LeaseLostError
+from transcoding.model import MAX_ATTEMPTS, Part, Status, Task
 
 #: After which DynamoDB may remove parts that nobody has removed. A task that takes as long fails.
 PARTS_PERIOD = timedelta(days=3)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from transcoding.data import clients
-from transcoding.domain.errors import UnavailableError
+from transcoding.errors import UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef

@@ -18,7 +18,7 @@ from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjec
 from pynamodb.models import Model
 
 from transcoding.data import clients
-from transcoding.domain.model import Part, PartKind, Status, Task
+from transcoding.model import Part, PartKind, Status, Task
 
 
 class ByPeriod(GlobalSecondaryIndex["TaskRecord"]):  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transcoding.data import clients
-from transcoding.domain.errors import UnavailableError
+from transcoding.errors import UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef

@@ -18,8 +18,8 @@ from pynamodb.expressions.update import Action
 
 from transcoding.data import clients
 from transcoding.data.records import Record, TaskRecord
-from transcoding.domain.errors import Failure, UnavailableError
-from transcoding.domain.model import Status, Task
+from transcoding.errors import Failure, UnavailableError
+from transcoding.model import Status, Task
 
 #: When the sweep looks at a task that should have moved on by itself: accepted and not yet queued, given back
 #: by its worker, cut into parts, or final with objects that may have to be removed.

@@ -21,11 +21,11 @@ from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
 
+from transcoding.data import periods
 from transcoding.data.records import CountRecord, IdempotencyRecord, TaskRecord
 from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, available, end_lease
-from transcoding.domain import periods
-from transcoding.domain.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError
-from transcoding.domain.model import MAX_ATTEMPTS, Status, Task
+from transcoding.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError
+from transcoding.model import MAX_ATTEMPTS, Status, Task
 
 #: How long a task may wait for a worker before the sweep looks whether its message is still there.
 QUEUE_PATIENCE = timedelta(minutes=5)

@@ -16,16 +16,14 @@ from pydantic import TypeAdapter
 
 from transcoding.data.media_store import MediaStore
 from transcoding.data.storage import output_prefix, work_prefix
-from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.domain.fetch import HttpSource
-from transcoding.domain.model import Part, PartKind, Task
-from transcoding.domain.publication import Stream, Track, Uploads, joined, publishing, put_file, put_playlists
-from transcoding.media import command
-from transcoding.media.encoder import Encoder
-from transcoding.media.facts import EntryPoint, SourceFacts
-from transcoding.media.formats import FORMATS, Packaging
-from transcoding.media.hls import Subtitles
-from transcoding.media.parts import (
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.encoding import command
+from transcoding.media.ffmpeg.process import Encoder
+from transcoding.media.ffmpeg.tools import Tools, diagnose, is_cut_short
+from transcoding.media.inspection.facts import EntryPoint, SourceFacts
+from transcoding.media.inspection.probe import probe, with_keyframes
+from transcoding.media.packaging.hls import Subtitles
+from transcoding.media.planning.cuts import (
     Span,
     begin,
     cut,
@@ -37,9 +35,19 @@ from transcoding.media.parts import (
     span_frames,
     span_seconds,
 )
-from transcoding.media.plan import Plan, needs_keyframes, plan
-from transcoding.media.probe import probe, with_keyframes
-from transcoding.media.tools import Tools, diagnose, is_cut_short
+from transcoding.media.planning.formats import FORMATS, Packaging
+from transcoding.media.planning.plan import Plan, needs_keyframes, plan
+from transcoding.model import Part, PartKind, Task
+from transcoding.pipeline.fetch import HttpSource
+from transcoding.pipeline.publication import (
+    Stream,
+    Track,
+    Uploads,
+    joined,
+    publishing,
+    put_file,
+    put_playlists,
+)
 
 #: Is told how far an attempt is, 0.0 to 1.0; raises LeaseLostError to end it.
 Report = Callable[[float], None]

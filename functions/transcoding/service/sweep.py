@@ -1,8 +1,7 @@
-"""What keeps tasks from being stuck or lost: the sweep, and the consumer of dead letters."""
+"""The sweep: moves on the tasks that are stuck."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,8 +13,8 @@ from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.table import SOON
 from transcoding.data.task_table import QUEUE_PATIENCE, TaskTable
-from transcoding.domain.errors import WORKER_LOST_INFO, Failure, UnavailableError
-from transcoding.domain.model import Status, Task
+from transcoding.errors import WORKER_LOST_INFO, Failure
+from transcoding.model import Status, Task
 
 _BATCH = 100
 #: The sweep ends when it has less than these seconds left.
@@ -117,32 +116,3 @@ class Sweep:
         # Also of a part that is on the queue now, the next worker may die.
         delays = [timedelta(seconds=end - now) for end in lease_ends]
         self._table.postpone(task, min([*delays, SOON if stuck else QUEUE_PATIENCE]))
-
-
-def bury(table: TaskTable, parts: PartTable, store: OutputStore, message: str) -> bool:
-    """End the task of a message that no worker could deal with; False when there is nothing to end.
-
-    Raises UnavailableError.
-    """
-    match _parse(message):
-        case {"task_id": str(task_id), "step": "part", "attempt": int(attempt), "part": int(part)} if task_id:
-            failed = parts.fail_unowned(task_id, attempt, part, Failure.WORKER_LOST, WORKER_LOST_INFO)
-        case {"task_id": str(task_id), "step": "transcode"} if task_id:
-            failed = table.fail_unowned(task_id, Failure.WORKER_LOST, WORKER_LOST_INFO)
-        case _:
-            logger.error("Dropped a message that names no task", body=message)
-            return False
-    if not failed:
-        return False
-    try:
-        store.remove_task(task_id)
-    except UnavailableError:
-        logger.warning("The sweep will remove the objects", task_id=task_id, exc_info=True)
-    return True
-
-
-def _parse(message: str) -> object:
-    try:
-        return json.loads(message)
-    except ValueError:
-        return None

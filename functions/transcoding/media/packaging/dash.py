@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from transcoding.media import subtitles as webvtt
-from transcoding.media.hls import Picture, Rendition, Subtitles, segment_name
+from transcoding.media.packaging import subtitles as webvtt
+from transcoding.media.packaging.hls import Picture, Rendition, Subtitles, segment_name
 
 
 def manifest(

@@ -7,14 +7,22 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
-from transcoding.media import encoders, languages
-from transcoding.media.colour import Colour, is_common, is_hdr, meant
-from transcoding.media.facts import AudioFacts, EntryPoint, VideoFacts
-from transcoding.media.formats import Packaging
-from transcoding.media.parts import Span, segment_seconds
-from transcoding.media.plan import KEYFRAME_SECONDS, LONGEST_GAP, AudioPlan, Plan, TextPlan, VideoPlan
-from transcoding.media.probe import MAX_PIXELS
-from transcoding.media.tools import Tools, input_options
+from transcoding.media import languages
+from transcoding.media.ffmpeg.tools import Tools, input_options
+from transcoding.media.inspection.colour import Colour, is_common, is_hdr, meant
+from transcoding.media.inspection.facts import AudioFacts, EntryPoint, VideoFacts
+from transcoding.media.inspection.probe import MAX_PIXELS
+from transcoding.media.planning import codecs
+from transcoding.media.planning.cuts import Span, segment_seconds
+from transcoding.media.planning.formats import Packaging
+from transcoding.media.planning.plan import (
+    KEYFRAME_SECONDS,
+    LONGEST_GAP,
+    AudioPlan,
+    Plan,
+    TextPlan,
+    VideoPlan,
+)
 
 #: The folders of a segmented result's renditions, and the names inside them.
 VIDEO, AUDIO, SUBTITLES = "video", "audio", "subtitles"
@@ -167,7 +175,7 @@ def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
     options += ["-fps_mode", "vfr"]
     if not video.facts.constant_frame_rate:
         options += ["-enc_time_base", "demux"]
-    options += [option.format(rung=video.rung) for option in encoders.PICTURE[video.codec]]
+    options += [option.format(rung=video.rung) for option in codecs.PICTURE[video.codec]]
     if video.codec == "gif":
         return options
     # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
@@ -239,7 +247,7 @@ def _audio_options(audio: AudioPlan) -> list[str]:
     else:
         pair = f"[0:{audio.facts.index}][0:{audio.facts.right}]join=inputs=2:channel_layout=stereo"
         options = ["-filter_complex", f"{pair},{filters}[sound]", "-map", "[sound]"]
-    options += [option.format(bit_rate=audio.bit_rate) for option in encoders.SOUND[audio.codec]]
+    options += [option.format(bit_rate=audio.bit_rate) for option in codecs.SOUND[audio.codec]]
     return [*options, "-ac", str(audio.channels), "-ar", str(audio.sample_rate)]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, TaskFailedError
 
 #: What a source may be. No playlists (hls, dash, concat, imf, …) and no image sequences: a source must not be
 #: able to make FFmpeg open anything but itself.

@@ -13,8 +13,8 @@ from aws_lambda_powertools import Logger
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.errors import ApiError, UnavailableError
-from transcoding.domain.model import Task
+from transcoding.errors import ApiError, UnavailableError
+from transcoding.model import Task
 
 #: Seconds. Together well within API Gateway's 29 s for a call.
 DELETING_TIME = 12

@@ -18,11 +18,11 @@ from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.errors import Failure, LeaseLostError, TaskFailedError, UnavailableError
-from transcoding.domain.heartbeat import Heartbeat
-from transcoding.domain.model import Part, Status, Task
-from transcoding.domain.transcode import ENCODED, OutOfTimeError, Prepared, Report, Transcoder
-from transcoding.media.parts import Span
+from transcoding.errors import Failure, LeaseLostError, TaskFailedError, UnavailableError
+from transcoding.media.planning.cuts import Span
+from transcoding.model import Part, Status, Task
+from transcoding.pipeline.transcode import ENCODED, OutOfTimeError, Prepared, Report, Transcoder
+from transcoding.service.heartbeat import Heartbeat
 
 #: Kept of an invocation's time for cleaning up, seconds.
 _RESERVE = 30.0

@@ -23,8 +23,8 @@ from av.packet import Packet, PacketSideData
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from transcoding.media.flv import Writable, index_size, indexed
-from transcoding.media.fragments import Coded, Content, FragmentedMp4, Readable
+from transcoding.media.packaging.flv import Writable, index_size, indexed
+from transcoding.media.packaging.fragments import Coded, Content, FragmentedMp4, Readable
 
 _StreamT = TypeVar("_StreamT", bound=Stream)
 

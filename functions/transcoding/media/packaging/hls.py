@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from transcoding.media import languages
-from transcoding.media.facts import TextFacts
+from transcoding.media.inspection.facts import TextFacts
 
 #: The media type of playlists (RFC 8216, 4).
 CONTENT_TYPE = "application/vnd.apple.mpegurl"

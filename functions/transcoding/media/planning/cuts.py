@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from transcoding.media.facts import EntryPoint, SourceFacts, VideoFacts
-from transcoding.media.formats import Packaging
-from transcoding.media.plan import LONGEST_GAP, SEGMENT_SECONDS, Plan, VideoPlan, picture_bit_rate
+from transcoding.media.inspection.facts import EntryPoint, SourceFacts, VideoFacts
+from transcoding.media.planning.formats import Packaging
+from transcoding.media.planning.plan import LONGEST_GAP, SEGMENT_SECONDS, Plan, VideoPlan, picture_bit_rate
 
 #: What encoding and decoding a pixel costs, relative to encoding one with x264. Rough: it only shapes parts.
 _ENCODING = {"h264": 1.0, "vp9": 3.0}

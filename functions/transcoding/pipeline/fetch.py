@@ -26,7 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 from urllib3.response import HTTPResponse
 
-from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, TaskFailedError
 
 IPAddress = IPv4Address | IPv6Address
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media.colour import is_common, meant
-from transcoding.media.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
-from transcoding.media.formats import Format, Packaging
-from transcoding.media.quality import SHORT_SIDE, Rung, rung_for
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.inspection.colour import is_common, meant
+from transcoding.media.inspection.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
+from transcoding.media.planning.formats import Format, Packaging
+from transcoding.media.planning.ladder import SHORT_SIDE, Rung, rung_for
 
 #: Segment length asked for, and the distance of keyframes inside, seconds
 #: (Apple's HLS authoring specification 7.5 and 1.13).

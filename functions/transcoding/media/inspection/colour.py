@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from transcoding.media.facts import VideoFacts
+from transcoding.media.inspection.facts import VideoFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,11 @@ from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore, output_prefix, work_prefix
 from transcoding.data.task_table import TaskTable
-from transcoding.domain import heartbeat, job
-from transcoding.domain.errors import Failure, TaskFailedError, UnavailableError
-from transcoding.domain.job import Job, Outcome, RetryLaterError
-from transcoding.domain.model import Part, Status, Task
-from transcoding.domain.transcode import ENCODED
+from transcoding.errors import Failure, TaskFailedError, UnavailableError
+from transcoding.model import Part, Status, Task
+from transcoding.pipeline.transcode import ENCODED
+from transcoding.service import heartbeat, jobs
+from transcoding.service.jobs import Job, Outcome, RetryLaterError
 
 LEASE = timedelta(seconds=60)
 
@@ -83,8 +83,8 @@ class Transcoder:
 
 @pytest.fixture(autouse=True)
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "TASK_INTERVAL", 0.05)
-    monkeypatch.setattr(job, "PART_INTERVAL", 0.05)
+    monkeypatch.setattr(jobs, "TASK_INTERVAL", 0.05)
+    monkeypatch.setattr(jobs, "PART_INTERVAL", 0.05)
 
 
 @pytest.fixture
@@ -443,7 +443,7 @@ def test_parts_that_do_not_fit_fail_the_task_and_leave_nothing(cut_task, run_par
 
 
 def test_a_short_lease_is_extended_in_time(run, table, task, transcoder, monkeypatch, worker):
-    monkeypatch.setattr(job, "TASK_INTERVAL", 60)
+    monkeypatch.setattr(jobs, "TASK_INTERVAL", 60)
     monkeypatch.setattr(worker, "_lease", timedelta(seconds=1))
     first = table._clock.now
 
@@ -457,6 +457,6 @@ def test_a_short_lease_is_extended_in_time(run, table, task, transcoder, monkeyp
 
 
 def test_a_worker_that_does_not_join_does_not_wait_for_what_joins():
-    loaded = "import sys, transcoding.domain.job; sys.exit('av' in sys.modules)"
-    folder = Path(job.__file__).parents[2]
+    loaded = "import sys, transcoding.service.jobs; sys.exit('av' in sys.modules)"
+    folder = Path(jobs.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", loaded], cwd=folder, check=False).returncode == 0

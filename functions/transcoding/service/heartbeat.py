@@ -10,7 +10,7 @@ from types import TracebackType
 
 from aws_lambda_powertools import Logger
 
-from transcoding.domain.errors import LeaseLostError
+from transcoding.errors import LeaseLostError
 
 #: Notes the progress and extends the lease; raises LeaseLostError.
 Beat = Callable[[float, timedelta], None]

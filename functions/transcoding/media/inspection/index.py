@@ -1,9 +1,9 @@
 """Prints where a stream's keyframes are, as JSON, without reading all of the source.
 
-Run as a program of its own: `python -m transcoding.media.index URL STREAM [SECONDS]`. Prints the times of
-the keyframes in seconds from the first one, null where the container's index does not tell them all, and the
-entry points (`EntryPoint`) as pairs of ticks. With SECONDS, where there is no index, a keyframe every so many
-seconds is looked for in the source itself.
+Run as a program of its own: `python -m transcoding.media.inspection.index URL STREAM [SECONDS]`. Prints the
+times of the keyframes in seconds from the first one, null where the container's index does not tell them all,
+and the entry points (`EntryPoint`) as pairs of ticks. With SECONDS, where there is no index, a keyframe every
+so many seconds is looked for in the source itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from transcoding.media.tools import NETWORK_TIMEOUT, input_options
+from transcoding.media.ffmpeg.tools import NETWORK_TIMEOUT, input_options
 
 #: An index that ends this long before the stream does is not whole, seconds.
 _TOLERANCE = 15.0

@@ -12,10 +12,10 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from transcoding.domain.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, TaskFailedError
 from transcoding.media import languages
-from transcoding.media.facts import AudioFacts, EntryPoint, SourceFacts, TextFacts, VideoFacts
-from transcoding.media.tools import ENCRYPTED_INFO, Tools, diagnose, hold_memory, input_options
+from transcoding.media.ffmpeg.tools import ENCRYPTED_INFO, Tools, diagnose, hold_memory, input_options
+from transcoding.media.inspection.facts import AudioFacts, EntryPoint, SourceFacts, TextFacts, VideoFacts
 
 #: Longer than any container needs to tell about itself over a network, seconds.
 PROBE_TIMEOUT = 90.0
@@ -147,7 +147,7 @@ def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> 
     """
     if source.video is None:
         return source
-    command = [sys.executable, "-m", "transcoding.media.index", url, str(source.video.index)]
+    command = [sys.executable, "-m", "transcoding.media.inspection.index", url, str(source.video.index)]
     try:
         done = subprocess.run(
             [*command, str(step)] if step else command,

@@ -14,8 +14,8 @@ from tests.conftest import QUEUE_URL, Aws, Clock, lambda_context
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
-from transcoding.domain.errors import Failure
-from transcoding.domain.model import Part, Status, Task
+from transcoding.errors import Failure
+from transcoding.model import Part, Status, Task
 
 LEASE = timedelta(seconds=60)
 
@@ -254,7 +254,7 @@ def test_what_cannot_be_done_is_tried_again_and_does_not_stop_the_rest(
 def test_more_than_a_batch_is_swept(
     janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transcoding.domain.janitor._BATCH", 2)
+    monkeypatch.setattr("transcoding.service.sweep._BATCH", 2)
     ids = [create(table) for _ in range(5)]
     clock.advance(60)
     janitor.sweep()

@@ -18,14 +18,16 @@ from s3transfer.futures import TransferFuture
 
 from transcoding.data.media_store import MediaStore
 from transcoding.data.streams import StoredObject
-from transcoding.domain.errors import Failure, TaskFailedError
-from transcoding.media import command, dash, encoders, fragments, hls, subtitles
-from transcoding.media.formats import Packaging
-from transcoding.media.fragments import Content
-from transcoding.media.parts import Span
-from transcoding.media.plan import Plan
-from transcoding.media.probe import probe
-from transcoding.media.tools import Tools
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.encoding import command
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.inspection.probe import probe
+from transcoding.media.packaging import dash, fragments, hls, subtitles
+from transcoding.media.packaging.fragments import Content
+from transcoding.media.planning import codecs
+from transcoding.media.planning.cuts import Span
+from transcoding.media.planning.formats import Packaging
+from transcoding.media.planning.plan import Plan
 
 #: A cue of text takes at least so many bytes of a file, with what tells its time.
 _SMALLEST_CUE = 20
@@ -223,7 +225,7 @@ class Stream:
         if self.plan.video is None:
             return 0
         timescale = fragments.read_init(self._written_init).timescale
-        frames = encoders.REORDERED[self.plan.video.codec]
+        frames = codecs.REORDERED[self.plan.video.codec]
         return round(frames * timescale / self.plan.video.facts.frame_rate)
 
     @cached_property
@@ -432,7 +434,7 @@ def put_file(
     The share that is done is reported; nothing is stored where `report` raises.
     """
     # It loads FFmpeg's libraries: no worker that does not join should wait for them when it starts.
-    from transcoding.media.join import Piece, join  # noqa: PLC0415
+    from transcoding.media.packaging.join import Piece, join  # noqa: PLC0415
 
     pieces = []
     for name, stream in ((command.VIDEO, plan.video), (command.AUDIO, plan.audio)):

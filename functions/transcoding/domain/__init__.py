@@ -1,1 +1,0 @@
-"""What the service does, free of Lambda events."""

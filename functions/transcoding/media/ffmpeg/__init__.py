@@ -1,0 +1,1 @@
+"""The FFmpeg programs and their processes."""

@@ -1,0 +1,1 @@
+"""Segments, playlists, manifests and files."""

@@ -1,0 +1,1 @@
+"""The stages of making a result: source, plan, encode, publish, join."""

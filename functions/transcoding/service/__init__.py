@@ -1,0 +1,1 @@
+"""What the service promises: the calls, the jobs of the workers, the sweep."""
