@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from benchmarks import s3, sources
 from benchmarks.api import gateway_event
@@ -29,9 +29,9 @@ from local.stack import Stack
 from transcoding.data.storage import output_prefix
 from transcoding.media.encoding import command
 from transcoding.media.inspection.probe import probe, with_keyframes
-from transcoding.media.planning.cuts import part_length, work
+from transcoding.media.planning.cuts import cost, part_length
 from transcoding.media.planning.formats import FORMATS
-from transcoding.media.planning.plan import VideoPlan, needs_keyframes, plan
+from transcoding.media.planning.plan import needs_keyframes, plan
 
 #: `task_config_temp_id` of 720p.
 QUALITY = 3
@@ -71,12 +71,12 @@ def _measure(bench: Bench, film: Path, sizes: Sizes) -> dict[str, Any]:
     for _ in range(sizes.excerpt_repeats):
         excerpts.append(bench.compare(sources.excerpt(film, sizes.excerpt)))
     facts = probe(TOOLS, str(film), film.stat().st_size)
-    a_second = work(cast(VideoPlan, plan(facts, FORMATS[_FORMAT], QUALITY).video))
+    planned = plan(facts, FORMATS[_FORMAT], QUALITY)
     part_seconds, fan_out_seconds = (float(bench.parameters[n]) for n in ("PartSeconds", "FanOutSeconds"))
     return {
         "seconds": sizes.film,
-        "part_length": part_length(facts, plan(facts, FORMATS[_FORMAT], QUALITY), part_seconds, 0),
-        "threshold": fan_out_seconds / a_second,
+        "part_length": part_length(facts, planned, part_seconds, 0),
+        "threshold": fan_out_seconds / cost(planned),
         "parameters": bench.parameters,
         "start": {
             "wall": statistics.median(start.wall for start in starts),
@@ -127,7 +127,7 @@ class Bench:
         """Measure a film in parts and by FFmpeg alone."""
         steps, ours = self.fan_out(film)
         spent, folder = plain(film, self._home, _FORMAT, QUALITY)
-        pictures = folder / command.VIDEO
+        pictures = folder / "video"
         alone = Result(
             _frames(str(pictures / command.PLAYLIST)),
             sum(path.stat().st_size for path in pictures.glob("*.m4s")),
@@ -170,7 +170,7 @@ class Bench:
                 answer, spent = worker.call({"Records": [record]}, seconds)
                 assert not answer["batchItemFailures"], f"see {self._log}"
                 steps.append(Step(_kind(job, first=not steps), spent))
-        prefix = f"{output_prefix(task_id, 1)}{command.VIDEO}/"
+        prefix = f"{output_prefix(task_id, 1)}video/"
         frames = _frames(f"{self._stack['output_base_url']}/{prefix}{command.PLAYLIST}")
         return steps, Result(frames, self._stored(prefix))
 
@@ -215,12 +215,13 @@ def plain(source: Path, home: Path, target: str, quality: int) -> tuple[Spent, P
     """Run one FFmpeg with the service's settings on local files; return what it took, and its folder."""
     folder = home / "plain"
     shutil.rmtree(folder, ignore_errors=True)
-    for stream in (command.VIDEO, command.AUDIO):
-        (folder / stream).mkdir(parents=True)
     facts = probe(TOOLS, str(source), source.stat().st_size)
     if needs_keyframes(facts, FORMATS[target], quality):
         facts = with_keyframes(facts, str(source))
-    encoding = command.whole(TOOLS, plan(facts, FORMATS[target], quality), str(source), folder)
+    planned = plan(facts, FORMATS[target], quality)
+    for stream in planned.streams:
+        (folder / stream.name).mkdir(parents=True)
+    encoding = command.whole(TOOLS, planned, str(source), folder)
     started = time.perf_counter()
     process = subprocess.Popen(encoding, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -30,7 +30,7 @@ _SEED = 7
 QUEUEING = 0.015
 #: How much parts of the same length differ in work, up or down.
 VARIATION = 0.1
-#: As `transcoding.domain.job` has it.
+#: As `transcoding.service.jobs` has it.
 PROGRESS_WRITES = 25
 
 

@@ -17,7 +17,7 @@ from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.media.ffmpeg.tools import Tools
-from transcoding.pipeline.transcode import Transcoder
+from transcoding.pipeline.transcoder import Transcoder
 from transcoding.service.jobs import Job
 from transcoding.settings import WorkerSettings
 

@@ -66,6 +66,10 @@ class LeaseLostError(Exception):
     """The worker no longer owns its task: it was deleted, or another worker has taken it over."""
 
 
+class OutOfTimeError(Exception):
+    """The invocation comes to its end before the work does."""
+
+
 class UnavailableError(Exception):
     """A backing service did not answer, or refused for now. Nothing was half done; it may be tried again."""
 

@@ -21,10 +21,9 @@ from moto.server import ThreadedMotoServer
 from transcoding.data import clients
 from transcoding.data.media_store import MediaStore
 from transcoding.media.ffmpeg.tools import Tools
-from transcoding.media.planning.cuts import Span
-from transcoding.model import Task
+from transcoding.model import Part, Task
 from transcoding.pipeline.fetch import HttpSource
-from transcoding.pipeline.transcode import Prepared, Transcoder
+from transcoding.pipeline.transcoder import Prepared, Transcoder
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Tools.within(ROOT / ".local/ffmpeg/bin")
@@ -124,28 +123,27 @@ _numbers = itertools.count()
 
 def in_parts(
     transcoder: Transcoder,
-    task: Task,
     prepared: Prepared,
-    spans: Sequence[Span],
+    parts: Sequence[Part],
     work: Path,
     report: Callable[[float], None],
 ) -> str:
     """Do as the workers do that share a task, in an order that is not the result's."""
-    transcoder.store(task, prepared)
-    prepared = transcoder.recall(task)
-    left, done = transcoder.parts(task, prepared, spans), []
+    task = prepared.task
+    transcoder.store(prepared, parts)
+    left, done = list(parts), []
     while left:
         part = left.pop()
         folder = work / str(part.number)
         folder.mkdir()
-        rest = transcoder.run_part(task, prepared, part, folder, report)
+        rest = transcoder.run_part(transcoder.recall(task, part), part, folder, report)
         if rest is not None:
             # With what it had not finished when its time was over.
             shutil.rmtree(folder)
             left.append(replace(part, number=len(done) + len(left) + 1, start=rest))
             part = replace(part, end=rest)
         done.append(part)
-    return transcoder.finish(task, prepared, sorted(done, key=lambda part: (part.kind, part.start)), report)
+    return transcoder.finish(task, sorted(done, key=lambda part: (part.kind, part.start)), report)
 
 
 @pytest.fixture
@@ -190,12 +188,12 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
             fetch=fetch,
         )
         prepared = transcoder.prepare(task, report, time.monotonic() + 300)
-        spans = transcoder.spans(task, prepared)
-        if spans:
-            key = in_parts(transcoder, task, prepared, spans, work, report)
+        parts = transcoder.parts(prepared)
+        if parts:
+            key = in_parts(transcoder, prepared, parts, work, report)
         else:
             assert not part_seconds, "the source is not cut into parts"
-            key = transcoder.run(task, prepared, work, report)
+            key = transcoder.run(prepared, work, report)
         folder = tmp_path / f"result{number}"
         prefix = key.rpartition("/")[0] + "/"
         objects = {}

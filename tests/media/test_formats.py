@@ -7,9 +7,10 @@ import pytest
 from tests.media.conftest import ffprobe
 from tests.media.test_transcode import H264, source
 from transcoding.errors import Failure, TaskFailedError
-from transcoding.media.planning.formats import FORMATS, Packaging
+from transcoding.media.planning import codecs
+from transcoding.media.planning.formats import FORMATS
 
-FILES = [f for f in FORMATS.values() if f.packaging is Packaging.FILE]
+FILES = [f for f in FORMATS.values() if not f.segmented]
 #: What ffprobe calls the containers.
 MP4_FAMILY = "mov,mp4,m4a,3gp,3g2,mj2"
 CONTAINERS = {
@@ -43,15 +44,15 @@ def test_a_format_has_its_container_and_codecs(clips, transcode, target, quality
     (stored,) = result.objects.values()
     assert stored["ContentType"] == target.content_type
     streams = result.streams()
-    codecs = {"video": target.picture, "audio": target.sound}
-    assert {kind: s["codec_name"] for kind, s in streams.items()} == {k: c for k, c in codecs.items() if c}
+    held = {"video": target.picture, "audio": target.sound}
+    assert {kind: s["codec_name"] for kind, s in streams.items()} == {k: c.name for k, c in held.items() if c}
     if target.picture:
         assert int(streams["video"]["nb_read_frames"]) == (50 if target.name == "gif" else 100)
         assert streams["video"]["height"] == (360 if quality == 1 else target.short_side or 720)
     result.decode()
 
 
-@pytest.mark.parametrize("target", [f for f in FILES if f.picture == "h264"], ids=lambda f: f.name)
+@pytest.mark.parametrize("target", [f for f in FILES if f.picture is codecs.H264], ids=lambda f: f.name)
 def test_a_picture_that_fits_is_copied_into_every_container(clips, transcode, target):
     clip = source(clips, "fits.mkv", options=f"{H264} -b:v 600k -maxrate 600k -bufsize 600k -g 50 -c:a flac")
     result = transcode(clip, target.name, 5)

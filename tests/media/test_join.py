@@ -65,7 +65,7 @@ def joined(s3: Any, tmp_path: Path) -> Callable[..., Path]:
         format: str, pieces: Sequence[Piece], report: Callable[[float], None] = lambda share: None
     ) -> Path:
         target = FORMATS[format]
-        key = f"{tmp_path.name}/{target.entry}"
+        key = f"{tmp_path.name}/{target.target}"
         join(pieces, target.muxer, partial(MediaStore("output").writing, key, target.content_type), report)
         path = tmp_path / f"joined.{format}"
         answer = s3.get_object(Bucket="output", Key=key)

@@ -90,7 +90,9 @@ def test_a_source(clips, transcode, clip, target, quality):
     assert float(report["duration"]) == pytest.approx(clip.seconds, abs=SLACK + 1 / clip.frame_rate)
     streams = result.streams()
     codecs = {"video": clip.frames and target.picture, "audio": clip.channels and target.sound}
-    assert {kind: s["codec_name"] for kind, s in streams.items()} == {k: c for k, c in codecs.items() if c}
+    assert {kind: s["codec_name"] for kind, s in streams.items()} == {
+        k: c.name for k, c in codecs.items() if c
+    }
     if "video" in streams:
         video = streams["video"]
         side = short_side(clip, target, quality)

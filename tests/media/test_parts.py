@@ -8,7 +8,6 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,11 +16,12 @@ from tests.media.conftest import SHARED_MEDIA, Result, ffmpeg, ffprobe
 from tests.media.test_join import boxes
 from tests.media.test_subtitles import film
 from transcoding.data.media_store import MediaStore
-from transcoding.errors import LeaseLostError, TaskFailedError
+from transcoding.errors import LeaseLostError, OutOfTimeError, TaskFailedError
 from transcoding.media.encoding import command
 from transcoding.media.ffmpeg.process import Encoder
 from transcoding.media.planning import codecs, cuts
-from transcoding.pipeline.transcode import ENCODED, OutOfTimeError, Transcoder
+from transcoding.pipeline.progress import ENCODED
+from transcoding.pipeline.transcoder import Transcoder
 
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 #: Sources of 20 s, small and without loss worth mentioning.
@@ -58,9 +58,11 @@ def test_each_frame_of_a_variable_rate_keeps_its_time(clips, transcode, part_sec
 
 @pytest.fixture
 def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
-    h264 = ("-c:v", "libx264", "-preset", "fast", "-qp", "0")
-    vp9 = ("-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", "-row-mt", "1")
-    monkeypatch.setattr(codecs, "PICTURE", MappingProxyType({"h264": h264, "vp9": vp9}))
+    options = {
+        "h264": ["-c:v", "libx264", "-preset", "fast", "-qp", "0"],
+        "vp9": ["-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", "-row-mt", "1"],
+    }
+    monkeypatch.setattr(codecs.PictureCodec, "options", lambda codec, rung, crf: options[codec.name])
 
 
 def frames(result: Result) -> list[str]:

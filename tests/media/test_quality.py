@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.media.conftest import SHARED_MEDIA, ffmpeg, ffprobe
+from tests.unit.test_plan import LEVELS
 from transcoding.media.planning.ladder import LADDER, rung_for
 
 #: Clips: the file, where they start and how long they are, in seconds.
@@ -118,7 +119,7 @@ def test_the_level_is_what_players_of_the_size_decode(clips, transcode, rung):
         f"-f lavfi -i color=gray:s={width}x{rung.short_side}:r=30:d=0.1 -c:v ffv1 -g 1 {{0}}",
     )
     video = transcode(clip, "mp4", 5).streams()["video"]
-    assert (video["profile"], video["level"]) == ("High", round(rung.level * 10))
+    assert (video["profile"], video["level"]) == ("High", round(LEVELS[rung.short_side] * 10))
 
 
 def test_a_level_holds_the_frame_rate(clips, transcode):

@@ -13,8 +13,9 @@ from transcoding.media.inspection.facts import EntryPoint
 from transcoding.media.planning.cuts import (
     MOST_PARTS,
     cut,
-    entry,
+    entry_point,
     is_large_copy,
+    needed_entry_points,
     part_length,
     segment_seconds,
     span_seconds,
@@ -66,8 +67,28 @@ def test_parts_are_all_of_the_source_and_overlap_nowhere(facts, length, workers)
 @given(sources(), st.floats(6, 600))
 def test_every_part_can_be_decoded_from_a_keyframe_at_or_before_its_start(facts, length):
     for span in cut(facts, plan_of(facts), length, 1):
-        point = entry(facts.entry_points, span.start)
+        point = entry_point(facts.entry_points, span.start)
         assert point is None or point.complete_from <= span.start
+
+
+@given(sources(), st.floats(6, 600), st.integers(1, 100))
+def test_each_part_begins_reading_where_it_would_with_all_entry_points(facts, length, workers):
+    spans = cut(facts, plan_of(facts), length, workers)
+    needed = needed_entry_points(facts, spans)
+    for span in spans:
+        assert entry_point(needed, span.start) == entry_point(facts.entry_points, span.start)
+    assert set(needed) <= set(facts.entry_points)
+    assert len(needed) <= 8 * len(spans)
+
+
+def test_the_rest_of_a_part_begins_reading_near_its_start():
+    facts = source(10_800.0, keyframes=every(10_800, 1 / 25))
+    spans = cut(facts, plan_of(facts), 300, 1)
+    needed = needed_entry_points(facts, spans)
+    for span in spans[:-1]:
+        at = span.start + (span.end - span.start) * 9 // 10
+        run_up = at - entry_point(needed, at).complete_from
+        assert run_up <= (span.end - span.start) / 8 + 1 / 25 / BASE
 
 
 @given(sources(), st.floats(6, 600), st.integers(1, 1000))
@@ -154,7 +175,7 @@ def test_a_large_copy_into_a_file_is_made_apart():
 def test_what_is_copied_or_has_no_picture_is_not_cut():
     facts = replace(source(3600.0, keyframes=every(3600, 2)), keyframes=tuple(every(3600, 2)))
     copied = plan(facts, HLS, 5)
-    assert copied.video.copied
+    assert copied.copies_picture
     assert part_length(facts, copied, 15, 60) is None
     assert part_length(facts, plan_of(facts, "mp3"), 15, 60) is None
 

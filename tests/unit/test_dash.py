@@ -1,5 +1,6 @@
 """The DASH manifest, read back as XML."""
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 from hypothesis import given
@@ -13,8 +14,8 @@ MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 
 @given(segments, segments)
 def test_the_timelines_have_every_segment_and_do_not_drift(pictures, sounds):
-    video, audio = rendition(pictures), rendition(sounds)
-    parsed = ElementTree.fromstring(manifest(video, Picture(1280, 720, 25), audio, 2))
+    video, audio = replace(rendition(pictures), picture=Picture(1280, 720, 25)), rendition(sounds)
+    parsed = ElementTree.fromstring(manifest([video], replace(audio, channels=2)))
     templates = list(parsed.iter(f"{MPD}SegmentTemplate"))
     for template, made in zip(templates, (pictures, sounds), strict=True):
         assert template.get("timescale") == str(video.timescale)
@@ -34,6 +35,6 @@ def test_the_timelines_have_every_segment_and_do_not_drift(pictures, sounds):
 
 def test_sound_alone_has_one_adaptation_set():
     audio = rendition([Segment(0, 6000, 96_000)])
-    parsed = ElementTree.fromstring(manifest(None, None, audio, 1))
+    parsed = ElementTree.fromstring(manifest([], replace(audio, channels=1)))
     (adaptation_set,) = parsed.iter(f"{MPD}AdaptationSet")
     assert adaptation_set.get("mimeType") == "audio/mp4"

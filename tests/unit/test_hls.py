@@ -80,7 +80,8 @@ def test_no_full_segment_is_over_the_declared_bandwidth(made):
 def test_a_master_playlist_tells_all_that_a_player_chooses_by():
     video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, (Segment(0, 6000, 600_000),))
     audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000),))
-    text = master_playlist(video, Picture(1280, 720, Fraction(30_000, 1001)), audio, 2)
+    video = replace(video, picture=Picture(1280, 720, Fraction(30_000, 1001)))
+    text = master_playlist([video], replace(audio, channels=2))
     parsed = m3u8.loads(text)
     (variant,) = parsed.playlists
     info = variant.stream_info
@@ -96,7 +97,7 @@ def test_a_master_playlist_tells_all_that_a_player_chooses_by():
 
 def test_sound_alone_is_the_variant():
     audio = Rendition("audio/index.m3u8", "init.mp4", "mp4a.40.2", 1000, (Segment(0, 6000, 96_000),))
-    parsed = m3u8.loads(master_playlist(None, None, audio, 1))
+    parsed = m3u8.loads(master_playlist([], replace(audio, channels=1)))
     assert parsed.playlists[0].uri == "audio/index.m3u8"
     assert parsed.playlists[0].stream_info.resolution is None
     assert not parsed.media
@@ -117,9 +118,9 @@ def test_subtitles_have_names_of_their_own_and_one_default():
     ]
     made = (Segment(0, 6000, 600_000),)
     video = Rendition("video/index.m3u8", "init.mp4", "avc1.64001f", 1000, made)
-    picture = Picture(1280, 720, Fraction(25))
+    video = replace(video, picture=Picture(1280, 720, Fraction(25)))
     subtitles = [Subtitles(f, text, "0.vtt") for f in facts]
-    parsed = m3u8.loads(master_playlist(video, picture, None, 0, subtitles))
+    parsed = m3u8.loads(master_playlist([video], None, subtitles))
     assert [m.name for m in parsed.media] == ["German", "German 2", "Hörgeschädigte", "Subtitles"]
     assert [m.default for m in parsed.media] == ["YES", "NO", "NO", "NO"]
     assert [m.autoselect for m in parsed.media] == ["YES", "NO", "YES", "YES"]

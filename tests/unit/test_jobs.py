@@ -20,7 +20,7 @@ from transcoding.data.storage import OutputStore, output_prefix, work_prefix
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, TaskFailedError, UnavailableError
 from transcoding.model import Part, Status, Task
-from transcoding.pipeline.transcode import ENCODED
+from transcoding.pipeline.progress import ENCODED
 from transcoding.service import heartbeat, jobs
 from transcoding.service.jobs import Job, Outcome, RetryLaterError
 
@@ -38,43 +38,37 @@ class Transcoder:
         self.finished: list[int] = []
 
     def prepare(self, task: Task, report: Callable[[float], None], deadline: float) -> SimpleNamespace:
-        return SimpleNamespace(begun=0.0)
+        return SimpleNamespace(task=task, share=lambda part: ENCODED / self.cuts)
 
-    def spans(self, task: Task, prepared: object) -> range:
-        return range(self.cuts)
+    def parts(self, prepared: SimpleNamespace) -> list[Part]:
+        task, numbers = prepared.task, range(self.cuts)
+        ends = [*(100 * n for n in numbers[1:]), None]
+        return [Part(task.id, task.attempt, n, "picture", 100 * n, ends[n]) for n in numbers]
 
-    def parts(self, task: Task, prepared: object, spans: range) -> list[Part]:
-        ends = [*(100 * n for n in spans[1:]), None]
-        return [Part(task.id, task.attempt, n, "picture", 100 * n, ends[n]) for n in spans]
+    def store(self, prepared: SimpleNamespace, parts: list[Part]) -> None:
+        self.aws.put_object(f"{work_prefix(prepared.task.id, prepared.task.attempt)}source.json")
 
-    def store(self, task: Task, prepared: object) -> None:
-        self.aws.put_object(f"{work_prefix(task.id, task.attempt)}prepared.json")
+    def recall(self, task: Task, part: Part) -> SimpleNamespace:
+        return self.prepare(task, lambda progress: None, 0.0)
 
-    def recall(self, task: Task) -> SimpleNamespace:
-        return SimpleNamespace(begun=0.0)
-
-    def has_sound(self, task: Task, prepared: object) -> bool:
-        return False
-
-    def share(self, task: Task, prepared: object, part: Part) -> float:
-        return 1 / self.cuts
-
-    def run(self, task: Task, prepared: object, folder: Path, report: Callable[[float], None]) -> str:
+    def run(self, prepared: SimpleNamespace, folder: Path, report: Callable[[float], None]) -> str:
+        task = prepared.task
         key = f"{output_prefix(task.id, task.attempt)}video.mp4"
         self.aws.put_object(key)
         self.then(task, report)
         return key
 
     def run_part(
-        self, task: Task, prepared: object, part: Part, folder: Path, report: Callable[[float], None]
+        self, prepared: SimpleNamespace, part: Part, folder: Path, report: Callable[[float], None]
     ) -> int | None:
+        task = prepared.task
         self.aws.put_object(f"{output_prefix(task.id, task.attempt)}{part.start}.m4s")
         return self.then(task, report, part)
 
     def target_key(self, task: Task) -> str:
         return f"{output_prefix(task.id, task.attempt)}master.m3u8"
 
-    def finish(self, task: Task, prepared: object, parts: list[Part], report: Callable[[float], None]) -> str:
+    def finish(self, task: Task, parts: list[Part], report: Callable[[float], None]) -> str:
         self.finished.append(len(parts))
         self.aws.put_object(self.target_key(task))
         self.then_finish(task, report)

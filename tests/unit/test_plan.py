@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transcoding.media.inspection.facts import AudioFacts, SourceFacts, VideoFacts
+from transcoding.media.planning.codecs import H264
 from transcoding.media.planning.formats import FORMATS
 from transcoding.media.planning.ladder import LADDER, SHORT_SIDE, rung_for
 from transcoding.media.planning.plan import (
@@ -43,6 +44,8 @@ SOURCE = SourceFacts(
     keyframes=tuple(float(t) for t in range(0, 60, 2)),
 )
 HLS, MP4 = FORMATS["m3u8"], FORMATS["mp4"]
+#: The H.264 levels that 16:9 at 30 frames a second comes to, by the shorter side.
+LEVELS = {360: 3.0, 480: 3.1, 720: 3.1, 1080: 4.0, 1440: 5.0, 2160: 5.1, 4320: 6.0}
 
 
 def with_video(**changes: object) -> SourceFacts:
@@ -62,24 +65,24 @@ def test_a_source_that_fits_is_copied(target, quality):
 
 def test_frames_out_of_order_are_not_copied_from_a_container_without_their_times():
     source = with_video(reordered=True)
-    assert plan(source, MP4, 5).video.copied
+    assert plan(source, MP4, 5).copies_picture
     made = plan(replace(source, container="avi"), MP4, 5)
     assert made.describe()["video"] == "encode: the container does not tell when its frames are shown"
-    assert plan(replace(SOURCE, container="avi"), MP4, 5).video.copied
+    assert plan(replace(SOURCE, container="avi"), MP4, 5).copies_picture
 
 
 def test_frames_of_unknown_length_are_not_copied_from_a_transport_stream():
     source = replace(with_video(constant_frame_rate=False), container="mpegts")
     made = plan(source, MP4, 5)
     assert made.describe()["video"] == "encode: nothing tells how long its last frame is shown"
-    assert plan(replace(SOURCE, container="mpegts"), MP4, 5).video.copied
-    assert plan(with_video(constant_frame_rate=False), MP4, 5).video.copied
+    assert plan(replace(SOURCE, container="mpegts"), MP4, 5).copies_picture
+    assert plan(with_video(constant_frame_rate=False), MP4, 5).copies_picture
 
 
 def test_a_smaller_quality_encodes_the_picture_and_keeps_the_sound_when_it_fits():
     made = plan(SOURCE, MP4, 2)
     assert made.describe() == {"video": "encode: it is 1280x720", "audio": "copy"}
-    assert (made.video.width, made.video.height) == (854, 480)
+    assert (made.pictures[0].width, made.pictures[0].height) == (854, 480)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_a_picture_that_does_not_fit_is_encoded_and_the_reason_is_told(changes, 
     ],
 )
 def test_a_picture_just_inside_the_limits_is_copied(changes):
-    assert plan(with_video(**changes), MP4, 5).video.copied
+    assert plan(with_video(**changes), MP4, 5).copies_picture
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_a_picture_just_inside_the_limits_is_copied(changes):
 )
 def test_vp9_is_copied_into_webm(profile, reason):
     source = with_video(codec="vp9", profile=profile, level=-99)
-    assert plan(source, FORMATS["webm"], 5).video.obstacle == reason
+    assert plan(source, FORMATS["webm"], 5).pictures[0].obstacle == reason
 
 
 @pytest.mark.parametrize(
@@ -160,14 +163,14 @@ def test_a_picture_of_the_quality_or_smaller_is_copied(short_side, quality, copi
     sides = (2 * short_side, short_side)
     width, height = sides[::-1] if turned else sides
     source = with_video(width=width, height=height, bit_rate=1_000_000)
-    assert plan(source, MP4, quality).video.copied is copied
+    assert plan(source, MP4, quality).copies_picture is copied
 
 
 @pytest.mark.parametrize("rung", LADDER)
 def test_a_picture_is_copied_up_to_the_cap_of_its_size(rung):
     size = {"width": 16 * rung.short_side // 18 * 2, "height": rung.short_side}
-    assert plan(with_video(**size, bit_rate=rung.max_bit_rate), MP4, 5).video.copied
-    over = plan(with_video(**size, bit_rate=rung.max_bit_rate + 1), MP4, 5).video
+    assert plan(with_video(**size, bit_rate=rung.max_bit_rate), MP4, 5).copies_picture
+    over = plan(with_video(**size, bit_rate=rung.max_bit_rate + 1), MP4, 5).pictures[0]
     assert over.obstacle == f"its bit rate is over {rung.max_bit_rate:,} b/s"
 
 
@@ -184,7 +187,7 @@ def test_a_picture_is_copied_up_to_the_cap_of_its_size(rung):
 )
 def test_a_bit_rate_that_the_stream_does_not_tell_is_found_otherwise(container, size, duration, obstacle):
     source = replace(with_video(bit_rate=None), bit_rate=container, size=size, duration=duration)
-    assert plan(source, MP4, 5).video.obstacle == obstacle
+    assert plan(source, MP4, 5).pictures[0].obstacle == obstacle
 
 
 @pytest.mark.parametrize(
@@ -222,7 +225,7 @@ def test_sound_that_does_not_fit_is_encoded_and_the_reason_is_told(changes, reas
     ],
 )
 def test_sound_just_inside_the_limits_is_copied(changes):
-    assert plan(with_audio(**changes), MP4, 5).audio.copied
+    assert plan(with_audio(**changes), MP4, 5).sound.copied
 
 
 @pytest.mark.parametrize(
@@ -239,7 +242,7 @@ def test_sound_just_inside_the_limits_is_copied(changes):
     ],
 )
 def test_sound_is_copied_into_what_holds_its_codec(target, changes, copied):
-    assert plan(with_audio(**changes), FORMATS[target], 5).audio.copied is copied
+    assert plan(with_audio(**changes), FORMATS[target], 5).sound.copied is copied
 
 
 @pytest.mark.parametrize(
@@ -252,7 +255,7 @@ def test_sound_is_copied_into_what_holds_its_codec(target, changes, copied):
 )
 def test_keyframes_must_let_segments_be_short_enough(gap, obstacle):
     source = replace(SOURCE, keyframes=tuple(gap * n for n in range(9)), duration=gap * 9)
-    assert plan(source, HLS, 5).video.obstacle == obstacle
+    assert plan(source, HLS, 5).pictures[0].obstacle == obstacle
 
 
 @pytest.mark.parametrize(
@@ -264,8 +267,8 @@ def test_keyframes_must_let_segments_be_short_enough(gap, obstacle):
     ],
 )
 def test_a_picture_is_copied_into_segments_only_if_all_frames_are_when_they_are_due(changes, obstacle):
-    assert plan(with_video(**changes), HLS, 5).video.obstacle == obstacle
-    assert plan(with_video(**changes), MP4, 5).video.copied
+    assert plan(with_video(**changes), HLS, 5).pictures[0].obstacle == obstacle
+    assert plan(with_video(**changes), MP4, 5).copies_picture
 
 
 def test_nothing_is_copied_when_copying_has_failed_before():
@@ -274,24 +277,24 @@ def test_nothing_is_copied_when_copying_has_failed_before():
 
 @pytest.mark.parametrize(("channels", "made"), [(1, 1), (2, 2), (6, 2), (8, 2), (0, 2)])
 def test_mono_stays_mono_and_more_than_two_channels_become_stereo(channels, made):
-    assert plan(with_audio(channels=channels, codec="opus"), MP4, 5).audio.channels == made
+    assert plan(with_audio(channels=channels, codec="opus"), MP4, 5).sound.channels == made
 
 
 def test_segments_are_cut_shorter_when_that_lets_the_picture_be_copied():
     made = plan(replace(SOURCE, keyframes=tuple(float(t) for t in range(0, 60, 5))), HLS, 5)
-    assert made.video.copied
+    assert made.copies_picture
     assert made.segment_seconds == 5
 
 
 def test_a_picture_whose_keyframes_are_too_far_apart_is_encoded_for_segments_only():
     source = replace(SOURCE, keyframes=tuple(float(t) for t in range(0, 60, 7)))
-    assert "keyframes do not allow" in plan(source, HLS, 5).video.obstacle
+    assert "keyframes do not allow" in plan(source, HLS, 5).pictures[0].obstacle
     assert plan(source, HLS, 5).segment_seconds == 6
-    assert plan(source, MP4, 5).video.copied
+    assert plan(source, MP4, 5).copies_picture
 
 
 def test_a_picture_without_known_keyframes_is_encoded_for_segments():
-    assert "does not tell" in plan(replace(SOURCE, keyframes=None), HLS, 5).video.obstacle
+    assert "does not tell" in plan(replace(SOURCE, keyframes=None), HLS, 5).pictures[0].obstacle
 
 
 def test_keyframes_are_looked_up_only_where_the_plan_hangs_on_them():
@@ -338,21 +341,21 @@ def test_a_result_lasts_until_its_last_stream_ends():
 def test_sound_alone_begins_at_once():
     source = replace(SOURCE, audio=replace(AUDIO, start=2.0))
     made = plan(source, FORMATS["m4a"], 5)
-    assert (made.origin, made.audio.copied) == (2.0, True)
+    assert (made.origin, made.sound.copied) == (2.0, True)
 
 
 def test_the_first_frame_is_due_when_the_source_shows_it():
     late = replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0), start=10.0)
-    made = plan(late, MP4, 1).video
+    made = plan(late, MP4, 1).pictures[0]
     assert (made.start, made.held) == (pytest.approx(0.5), False)
 
 
 def test_in_segments_the_first_frame_is_held_from_the_beginning():
     late = replace(SOURCE, video=replace(VIDEO, start=10.5), audio=replace(AUDIO, start=10.0), start=10.0)
-    made = plan(late, HLS, 5).video
+    made = plan(late, HLS, 5).pictures[0]
     assert (made.start, made.held) == (0.0, True)
     assert made.obstacle == "it starts later than the sound"
-    assert plan(with_video(start=0.02), HLS, 5).video.copied
+    assert plan(with_video(start=0.02), HLS, 5).copies_picture
 
 
 @pytest.mark.parametrize(
@@ -425,7 +428,7 @@ def test_every_size_has_settings_and_larger_ones_are_never_capped_lower(short_si
 
 def test_the_readme_tells_the_qualities():
     rows = {
-        f"| CRF {rung.crf} | {rung.max_bit_rate / 1e6:g} Mb/s | {rung.level} | "
+        f"| CRF {H264.crf(rung.short_side)} | {rung.max_bit_rate / 1e6:g} Mb/s | {LEVELS[rung.short_side]} | "
         f"{rung.audio_bit_rate // 1000} kb/s |"
         for rung in LADDER
     }

@@ -18,10 +18,10 @@ from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import Failure, LeaseLostError, TaskFailedError, UnavailableError
-from transcoding.media.planning.cuts import Span
+from transcoding.errors import Failure, LeaseLostError, OutOfTimeError, TaskFailedError, UnavailableError
 from transcoding.model import Part, Status, Task
-from transcoding.pipeline.transcode import ENCODED, OutOfTimeError, Prepared, Report, Transcoder
+from transcoding.pipeline.progress import Report
+from transcoding.pipeline.transcoder import Prepared, Transcoder
 from transcoding.service.heartbeat import Heartbeat
 
 #: Kept of an invocation's time for cleaning up, seconds.
@@ -37,8 +37,6 @@ _STALE = 1800.0
 TASK_INTERVAL, PART_INTERVAL = 2.0, 4.0
 #: Writes a second to a task's item by all of its workers, to tell how far it is.
 _PROGRESS_WRITES = 25
-#: What the sound is of a task's work, where there is a picture.
-_SOUND_SHARE = 0.05
 
 _OUT_OF_TIME = (
     "The source takes longer to transcode than a worker has time. Ask for a lower quality, "
@@ -152,12 +150,12 @@ class Job:
     def _attempt(self, task: Task, report: Report, deadline: float) -> Outcome:
         def make() -> str | None:
             prepared = self._transcoder.prepare(task, report, deadline - _RESERVE)
-            spans = self._transcoder.spans(task, prepared)
-            if spans:
-                self._fan_out(task, prepared, spans)
+            parts = self._transcoder.parts(prepared)
+            if parts:
+                self._fan_out(prepared, parts)
                 return None
             with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
-                key = self._transcoder.run(task, prepared, Path(folder), report)
+                key = self._transcoder.run(prepared, Path(folder), report)
             self._outputs.remove_all_but(task.id, task.attempt)
             return key
 
@@ -168,8 +166,7 @@ class Job:
             key = self._transcoder.target_key(task)
             # It is stored last: where it is, a worker has joined the parts that could not say so any more.
             if not self._outputs.holds(key):
-                prepared = self._transcoder.recall(task)
-                key = self._transcoder.finish(task, prepared, self._parts.all(task), report)
+                key = self._transcoder.finish(task, self._parts.all(task), report)
             return key
 
         outcome = self._end(task, make)
@@ -214,9 +211,9 @@ class Job:
         logger.info("succeeded", task_id=task.id)
         return Outcome.SUCCEEDED
 
-    def _fan_out(self, task: Task, prepared: Prepared, spans: tuple[Span, ...]) -> None:
-        parts = self._transcoder.parts(task, prepared, spans)
-        self._transcoder.store(task, prepared)
+    def _fan_out(self, prepared: Prepared, parts: list[Part]) -> None:
+        task = prepared.task
+        self._transcoder.store(prepared, parts)
         logger.info("cut into parts", task_id=task.id, parts=len(parts))
         try:
             self._parts.fan_out(task, parts)
@@ -246,16 +243,15 @@ class Job:
     def _part(self, task: Task, part: Part, report: Report) -> bool:
         """Make a part, and tell if it was the last. Raises TaskFailedError where it ends the whole task."""
         try:
-            prepared = self._transcoder.recall(task)
-            share = self._share(task, prepared, part)
-            shown = _Shown(self._parts, task, part, share, self._window)
+            prepared = self._transcoder.recall(task, part)
+            shown = _Shown(self._parts, task, part, prepared.share(part), self._window)
 
             def tell(progress: float) -> None:
                 report(progress)
                 shown.tell(progress)
 
             with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
-                rest = self._transcoder.run_part(task, prepared, part, Path(folder), tell)
+                rest = self._transcoder.run_part(prepared, part, Path(folder), tell)
         except LeaseLostError:
             raise
         except (TaskFailedError, OutOfTimeError) as error:
@@ -283,14 +279,6 @@ class Job:
         logger.info("part done", task_id=task.id, part=part.number)
         self._queue_next(task)
         return last
-
-    def _share(self, task: Task, prepared: Prepared, part: Part) -> float:
-        """Return what the part is of the progress of the task."""
-        whole = ENCODED - prepared.begun
-        has_sound = self._transcoder.has_sound(task, prepared)
-        if part.kind == "sound":
-            return whole * _SOUND_SHARE
-        return whole * (1 - _SOUND_SHARE * has_sound) * self._transcoder.share(task, prepared, part)
 
     def _remove_ended(self, task: Task) -> None:
         """Remove what this worker may have stored after its task has ended without a result."""

@@ -12,24 +12,22 @@ from transcoding.media.ffmpeg.tools import Tools, input_options
 from transcoding.media.inspection.colour import Colour, is_common, is_hdr, meant
 from transcoding.media.inspection.facts import AudioFacts, EntryPoint, VideoFacts
 from transcoding.media.inspection.probe import MAX_PIXELS
-from transcoding.media.planning import codecs
 from transcoding.media.planning.cuts import Span, segment_seconds
-from transcoding.media.planning.formats import Packaging
 from transcoding.media.planning.plan import (
     KEYFRAME_SECONDS,
     LONGEST_GAP,
-    AudioPlan,
+    PicturePlan,
     Plan,
+    SoundPlan,
     TextPlan,
-    VideoPlan,
 )
 
-#: The folders of a segmented result's renditions, and the names inside them.
-VIDEO, AUDIO, SUBTITLES = "video", "audio", "subtitles"
-MASTER, PLAYLIST, INIT_SEGMENT = "master.m3u8", "index.m3u8", "init.mp4"
+#: Names inside the folder of a rendition, which is named after its stream; and the folder of the subtitles.
+PLAYLIST, INIT_SEGMENT, SUBTITLES = "index.m3u8", "init.mp4", "subtitles"
 
-#: Where FFmpeg notes when each frame of a part is shown, in the result and in the source, and when each
-#: packet of the picture is. All are numbers of ticks, followed by the length of a tick in seconds.
+#: Where FFmpeg notes, in the folder of a rendition, when each frame of a part is shown, in the result and in
+#: the source, and when each packet of the picture is. All are numbers of ticks, followed by the length of a
+#: tick in seconds.
 FRAMES, PACKETS = "frames.txt", "packets.txt"
 
 #: The brightness of white paper in HDR, nits (ITU-R BT.2408), which becomes the white of SDR, nearly.
@@ -37,12 +35,6 @@ _HDR_WHITE = 203
 #: What is brighter than this many times that is cut off. What files tell of their brightest light is not
 #: relied on: it is missing or wrong too often.
 _HDR_PEAK = 10
-
-#: A palette for each frame. One for all would have to wait for the last, with every frame in memory.
-_PALETTES = (
-    "split[picture][sample];[sample]palettegen=stats_mode=single[palette];"
-    "[picture][palette]paletteuse=new=1:dither=bayer:bayer_scale=3"
-)
 
 #: With a last segment of a few packets, hls.js 1.7 stands still before it and never ends: no segment is cut
 #: off so near the end, seconds. Encoders add some packets to what sources tell of the length of their sound.
@@ -63,51 +55,54 @@ _NOT_BEFORE = r"noise=drop=lt(pts\,0)"
 
 
 def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
-    """Return the command that makes the plan's result of the source at `url` in `folder`, which exists."""
+    """Return the command that makes the plan's result of the source at `url` in `folder`.
+
+    The folder has one for each of the plan's streams, by its name, where the result is segmented.
+    """
     command = [
         *_program(tools),
-        *_timeline(plan, plan.video, plan.audio),
+        *_timeline(plan, *plan.streams),
         *input_options(url),
         *_text_input_options(plan),
         "-i",
         url,
     ]
-    if plan.format.packaging is Packaging.SEGMENTS:
-        command += [*_segmented_picture(plan, folder), *_segmented_sound(plan, folder)]
+    if plan.format.segmented:
+        command += [*_segmented_pictures(plan, folder), *_segmented_sound(plan, folder)]
         command += _text_outputs(plan, folder)
     else:
-        streams = [stream for stream in (plan.video, plan.audio) if stream]
-        command += _video_options(plan.video) if plan.video else []
-        command += _audio_options(plan.audio) if plan.audio else []
-        command += [*_text_options(plan), *_labels(plan, *streams, *plan.subtitles)]
+        for picture in plan.pictures:
+            command += _picture_options(picture)
+        command += _sound_options(plan.sound) if plan.sound else []
+        command += [*_text_options(plan), *_labels(plan, *plan.streams, *plan.texts)]
         command += [*_clean(), "-f", plan.format.muxer, *plan.format.muxer_options]
-        command += [str(folder / plan.format.entry)]
+        command += [str(folder / plan.format.target)]
     return command
 
 
 def picture(
-    tools: Tools, plan: Plan, span: Span, entry: EntryPoint | None, url: str, folder: Path
+    tools: Tools, plan: Plan, span: Span, point: EntryPoint | None, url: str, folder: Path
 ) -> list[str]:
-    """Return the command that makes the segments of a span of the picture in `folder`.
+    """Return the command that makes the segments of a span of the picture, in all renditions, in `folder`.
 
-    The source is read from `entry` on. A picture that is copied is copied as a whole.
+    The source is read from the entry point on; None: from its beginning. A picture that is copied is copied
+    as a whole.
     """
-    if plan.video and plan.video.copied:
-        command = [*_program(tools), *_timeline(plan, plan.video)]
-        command += [*input_options(url), "-i", url]
-        return [*command, *_segmented_picture(plan, folder)]
+    facts = plan.source_picture
+    if facts is None or plan.copies_picture:
+        command = [*_program(tools), *_timeline(plan, *plan.pictures)]
+        return [*command, *input_options(url), "-i", url, *_segmented_pictures(plan, folder)]
     # Times stay those of the container, in which the span is told.
     command = [*_program(tools), "-copyts"]
-    if entry and plan.video:
-        seek = math.ceil(entry.seek * plan.video.facts.time_base * 1_000_000)
+    if point:
+        seek = math.ceil(point.seek * facts.time_base * 1_000_000)
         command += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{seek}us"]
-    command += [*input_options(url), "-i", url]
-    return [*command, *_segmented_picture(plan, folder, span)]
+    return [*command, *input_options(url), "-i", url, *_segmented_pictures(plan, folder, span)]
 
 
 def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
     """Return the command that makes the segments of the sound, and the subtitles, in `folder`."""
-    command = [*_program(tools), *_timeline(plan, plan.audio)]
+    command = [*_program(tools), *(_timeline(plan, plan.sound) if plan.sound else _timeline(plan))]
     command += [*input_options(url), *_text_input_options(plan), "-i", url]
     return [*command, *_segmented_sound(plan, folder), *_text_outputs(plan, folder)]
 
@@ -119,103 +114,105 @@ def _program(tools: Tools) -> list[str]:
     return [*command, "-max_pixels", str(MAX_PIXELS)]
 
 
-def _timeline(plan: Plan, *streams: VideoPlan | AudioPlan | None) -> list[str]:
+def _timeline(plan: Plan, *streams: PicturePlan | SoundPlan) -> list[str]:
     """Let the timeline begin at the plan's origin, also where another stream of the source begins sooner.
 
     Gaps that are longer than any that is meant are closed.
     """
     options = [] if plan.tells_lengths else ["-dts_error_threshold", str(LONGEST_GAP)]
-    starts = [stream.facts.start for stream in streams if stream]
+    starts = [stream.facts.start for stream in streams]
     begin = plan.source_start if plan.source_start is not None else min(starts, default=plan.origin)
     if begin != plan.origin:
         options += ["-itsoffset", f"{round((begin - plan.origin) * 1_000_000)}us"]
     return options
 
 
-def _segmented_picture(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
-    if plan.video is None:
-        return []
-    options = [*_video_options(plan.video, span), *_labels(plan, plan.video)]
-    seconds = plan.segment_seconds
-    options += ["-stats_mux_pre:v", str(folder / PACKETS), "-stats_mux_pre_fmt:v", "{pts} {tb}"]
-    if span:
-        frames = str(folder / FRAMES)
-        options += ["-stats_enc_pre:v", frames, "-stats_enc_pre_fmt:v", "{pts} {tb} {ptsi} {tbi}"]
-        seconds = segment_seconds(plan, span)
-    # What is joined may be cut anywhere: where keyframes are rare, no segment is all of the picture.
-    anywhere = plan.video.copied and plan.format.packaging is Packaging.FILE
-    return [*options, *_segment_options(folder / VIDEO, seconds, anywhere=anywhere)]
+def _segmented_pictures(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
+    """Return an output for each rendition; FFmpeg decodes the source once for all of them."""
+    seconds = segment_seconds(plan, span) if span else plan.segment_seconds
+    options = []
+    for picture in plan.pictures:
+        place = folder / picture.name
+        options += [*_picture_options(picture, span), *_labels(plan, picture)]
+        options += ["-stats_mux_pre:v", str(place / PACKETS), "-stats_mux_pre_fmt:v", "{pts} {tb}"]
+        if span:
+            options += ["-stats_enc_pre:v", str(place / FRAMES)]
+            options += ["-stats_enc_pre_fmt:v", "{pts} {tb} {ptsi} {tbi}"]
+        # What is joined may be cut anywhere: where keyframes are rare, no segment is all of the picture.
+        anywhere = picture.copied and not plan.format.segmented
+        options += _segment_options(place, seconds, anywhere=anywhere)
+    return options
 
 
 def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
-    if plan.audio is None:
+    if plan.sound is None:
         return []
-    options = [*_audio_options(plan.audio), *_labels(plan, plan.audio)]
-    if plan.audio.copied and plan.audio.codec == "aac":
+    options = [*_sound_options(plan.sound), *_labels(plan, plan.sound)]
+    if plan.sound.copied and plan.sound.facts.codec == "aac":
         # Of a transport stream, each packet has a header. FFmpeg takes it off for MP4, not for segments.
         options += ["-bsf:a", "aac_adtstoasc"]
-    return [*options, *_segment_options(folder / AUDIO, _sound_seconds(plan, plan.audio))]
+    return [*options, *_segment_options(folder / plan.sound.name, _sound_seconds(plan, plan.sound))]
 
 
-def _sound_seconds(plan: Plan, audio: AudioPlan) -> float:
+def _sound_seconds(plan: Plan, sound: SoundPlan) -> float:
     """Return how long the segments of the sound are to be, in seconds: so that the last is not a scrap."""
-    duration = audio.facts.duration or plan.duration or 0.0
+    duration = sound.facts.duration or plan.duration or 0.0
     end = duration + _PADDING
     count, rest = divmod(end, plan.segment_seconds)
     return end / count if count and rest < _SCRAP else plan.segment_seconds
 
 
-def _video_options(video: VideoPlan, span: Span | None = None) -> list[str]:
-    options = ["-map", f"0:{video.facts.index}"]
-    if video.copied:
+def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str]:
+    options = ["-map", f"0:{picture.facts.index}"]
+    if picture.copied:
         # Takes every packet apart, and so finds those that no player could.
         return [*options, "-c:v", "copy", "-bsf:v", "trace_headers"]
-    options += ["-vf", ",".join(_filters(video, span))]
+    options += ["-vf", ",".join(_filters(picture, span))]
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
     options += ["-fps_mode", "vfr"]
-    if not video.facts.constant_frame_rate:
+    if not picture.facts.constant_frame_rate:
         options += ["-enc_time_base", "demux"]
-    options += [option.format(rung=video.rung) for option in codecs.PICTURE[video.codec]]
-    if video.codec == "gif":
+    options += picture.codec.options(picture.rung, picture.crf)
+    if not picture.codec.in_parts:
         return options
     # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
     wanted = f"gte(t-prev_forced_t,{KEYFRAME_SECONDS}-0.001)"
-    if span is None and video.facts.duration:
-        end = video.facts.start - video.origin + video.facts.duration
+    if span is None and picture.facts.duration:
+        end = picture.facts.start - picture.origin + picture.facts.duration
         wanted += f"*not(between(t,{end - _SCRAP:.3f},{end:.3f}))"
     options += ["-force_key_frames", f"expr:if(isnan(prev_forced_t),1,{wanted})", "-g", "9999"]
     return options
 
 
-def _span_filters(video: VideoPlan, span: Span) -> list[str]:
+def _span_filters(picture: PicturePlan, span: Span) -> list[str]:
     """Let only the span's frames pass, with their times in the result."""
-    base = video.facts.time_base
+    base = picture.facts.time_base
     trim = [] if span.first else [f"start_pts={span.start}"]
     trim += [] if span.end is None else [f"end_pts={span.end}"]
     filters = [f"settb={base}"]
     filters += [f"trim={':'.join(trim)}"] if trim else []
-    return [*filters, f"setpts=PTS-{round(Fraction(video.origin) / base)}"]
+    return [*filters, f"setpts=PTS-{round(Fraction(picture.origin) / base)}"]
 
 
-def _filters(video: VideoPlan, span: Span | None = None) -> list[str]:
+def _filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
     filters = []
-    if video.facts.interlaced:
+    if picture.facts.interlaced:
         filters.append("bwdif=mode=send_frame:deint=interlaced")
     if span:
-        filters += _span_filters(video, span)
+        filters += _span_filters(picture, span)
     # FFmpeg has turned the picture upright before its filters see it.
-    scale = f"scale={video.width}:{video.height}:flags=bicubic:out_range=tv"
-    colour = meant(video.facts)
-    if not video.facts.matrix:
+    scale = f"scale={picture.width}:{picture.height}:flags=bicubic:out_range=tv"
+    colour = meant(picture.facts)
+    if not picture.facts.matrix:
         scale += f":in_color_matrix={colour.matrix}:out_color_matrix={colour.matrix}"
     # Players guess what is not told, each in its own way: so it is told.
     told = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
     filters += [scale, f"setparams={told}", *_to_hd(colour)]
-    if video.held and (span is None or span.first):
+    if picture.held and (span is None or span.first):
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
-    if video.frame_rate:
-        filters.append(f"fps={video.frame_rate}")
-    return [*filters, "setsar=1", _PALETTES if video.codec == "gif" else "format=yuv420p"]
+    if picture.frame_rate:
+        filters.append(f"fps={picture.frame_rate}")
+    return [*filters, "setsar=1", picture.codec.pixels]
 
 
 def _to_hd(colour: Colour) -> list[str]:
@@ -236,27 +233,27 @@ def _to_hd(colour: Colour) -> list[str]:
     ]
 
 
-def _audio_options(audio: AudioPlan) -> list[str]:
-    options = ["-map", f"0:{audio.facts.index}"]
-    if audio.copied:
+def _sound_options(sound: SoundPlan) -> list[str]:
+    options = ["-map", f"0:{sound.facts.index}"]
+    if sound.copied:
         return [*options, "-c:a", "copy"]
     # Sound that starts late or has holes is filled with silence, so that it stays with the picture.
-    filters = ",".join([*_channels(audio.facts), "aresample=async=1:first_pts=0", *_mixed(audio)])
-    if audio.facts.right is None:
+    filters = ",".join([*_channels(sound.facts), "aresample=async=1:first_pts=0", *_mixed(sound)])
+    if sound.facts.right is None:
         options += ["-af", filters]
     else:
-        pair = f"[0:{audio.facts.index}][0:{audio.facts.right}]join=inputs=2:channel_layout=stereo"
+        pair = f"[0:{sound.facts.index}][0:{sound.facts.right}]join=inputs=2:channel_layout=stereo"
         options = ["-filter_complex", f"{pair},{filters}[sound]", "-map", "[sound]"]
-    options += [option.format(bit_rate=audio.bit_rate) for option in codecs.SOUND[audio.codec]]
-    return [*options, "-ac", str(audio.channels), "-ar", str(audio.sample_rate)]
+    options += sound.codec.options(sound.bit_rate)
+    return [*options, "-ac", str(sound.channels), "-ar", str(sound.sample_rate)]
 
 
-def _mixed(audio: AudioPlan) -> list[str]:
+def _mixed(sound: SoundPlan) -> list[str]:
     """Return the filters after which surround is stereo: as loud as it was, and never cut off.
 
     The centre and what is behind come to -3 dB in each ear (ITU-R BS.775), no LFE.
     """
-    if audio.facts.channels <= 2:
+    if sound.facts.channels <= 2:
         return []
     # Only where sums are beyond full scale does the limiter lower them. Its samples have room above that.
     return ["aformat=sample_fmts=dblp:channel_layouts=stereo", "alimiter=limit=0.98:level=0:latency=1"]
@@ -278,7 +275,7 @@ def _channels(audio: AudioFacts) -> list[str]:
 
 def _text_input_options(plan: Plan) -> list[str]:
     options = []
-    for text in plan.subtitles:
+    for text in plan.texts:
         index = text.facts.index
         options += [f"-bsf:{index}", rf"noise=drop=gt(size\,{_LARGEST_CUE})"]
         # Old ones are not in UTF-8; a cue with a wrong letter is better than none.
@@ -289,7 +286,7 @@ def _text_input_options(plan: Plan) -> list[str]:
 def _text_options(plan: Plan) -> list[str]:
     """Return the options of all subtitles in one file, after picture and sound."""
     options = []
-    for n, text in enumerate(plan.subtitles):
+    for n, text in enumerate(plan.texts):
         options += ["-map", f"0:{text.facts.index}", f"-c:s:{n}", "copy" if text.copied else text.codec]
         options += [f"-bsf:s:{n}", _within(plan.duration), f"-disposition:s:{n}", disposition(text) or "0"]
     return options
@@ -297,21 +294,20 @@ def _text_options(plan: Plan) -> list[str]:
 
 def _text_outputs(plan: Plan, folder: Path) -> list[str]:
     """Return an output for each of the subtitles: a file of its own, which is segmented or joined later."""
-    segments = plan.format.packaging is Packaging.SEGMENTS
+    segments = plan.format.segmented
     options = []
-    for n, text in enumerate(plan.subtitles):
+    for n, text in enumerate(plan.texts):
         options += ["-map", f"0:{text.facts.index}", "-c:s", "copy" if text.copied else text.codec]
         # Without it, a cue from before the beginning would move all others.
         options += ["-bsf:s", _NOT_BEFORE if segments else _within(plan.duration)]
         options += ["-avoid_negative_ts", "disabled", *_clean()]
-        options += ["-f", "webvtt" if segments else plan.format.muxer, str(folder / subtitle_file(plan, n))]
+        options += ["-f", plan.format.text_muxer, str(folder / subtitle_file(plan, n))]
     return options
 
 
 def subtitle_file(plan: Plan, number: int) -> str:
     """Return where the subtitles of this number, from 0, are written, to be segmented or joined."""
-    suffix = "vtt" if plan.format.packaging is Packaging.SEGMENTS else plan.format.name
-    return f"{SUBTITLES}/{number}.{suffix}"
+    return f"{SUBTITLES}/{number}.{plan.format.text_suffix}"
 
 
 def _within(duration: float | None) -> str:
@@ -332,20 +328,18 @@ def disposition(text: TextPlan) -> str:
     return "+".join(flag for flag, is_set in flags.items() if is_set)
 
 
-def labels(plan: Plan, stream: VideoPlan | AudioPlan | TextPlan) -> dict[str, str]:
+def labels(plan: Plan, stream: PicturePlan | SoundPlan | TextPlan) -> dict[str, str]:
     """Return the language and the name of a stream of the result, as FFmpeg's metadata."""
     facts = stream.facts
     told = {}
     if facts.language:
-        told["language"] = languages.code(facts.language, quicktime=plan.format.muxer == "mov")
-    # Playlists tell names themselves; and in a file of sound alone, it would be the title of the song.
-    named = plan.format.packaging is Packaging.FILE and plan.format.picture
-    if named and not isinstance(facts, VideoFacts) and facts.name:
+        told["language"] = languages.code(facts.language, quicktime=plan.format.quicktime)
+    if plan.format.names_streams and not isinstance(facts, VideoFacts) and facts.name:
         told["title"] = facts.name
     return told
 
 
-def _labels(plan: Plan, *streams: VideoPlan | AudioPlan | TextPlan) -> list[str]:
+def _labels(plan: Plan, *streams: PicturePlan | SoundPlan | TextPlan) -> list[str]:
     options = []
     for n, stream in enumerate(streams):
         for name, value in labels(plan, stream).items():

@@ -7,56 +7,58 @@ from itertools import groupby
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from transcoding.media.packaging import subtitles as webvtt
-from transcoding.media.packaging.hls import Picture, Rendition, Subtitles, segment_name
+from transcoding.media.packaging.hls import Rendition, Subtitles, segment_name
 
 
 def manifest(
-    video: Rendition | None,
-    picture: Picture | None,
-    audio: Rendition | None,
-    channels: int,
-    subtitles: Sequence[Subtitles] = (),
+    pictures: Sequence[Rendition], sound: Rendition | None, subtitles: Sequence[Subtitles] = ()
 ) -> str:
     """Render the manifest of a whole result (profile isoff-live, type static).
 
     Each rendition's init segment and segments are beside its playlist; segments are named after their start.
     """
-    both = [rendition for rendition in (video, audio) if rendition]
+    streams = [*pictures, sound] if sound else pictures
     mpd = Element(
         "MPD",
         {
             "xmlns": "urn:mpeg:dash:schema:mpd:2011",
             "profiles": "urn:mpeg:dash:profile:isoff-live:2011",
             "type": "static",
-            "mediaPresentationDuration": f"PT{max(r.duration for r in both):.3f}S",
-            "minBufferTime": f"PT{max(r.target_duration for r in both)}S",
+            "mediaPresentationDuration": f"PT{max(r.duration for r in streams):.3f}S",
+            "minBufferTime": f"PT{max(r.target_duration for r in streams)}S",
         },
     )
     period = SubElement(mpd, "Period", {"id": "0", "start": "PT0S"})
-    if video and picture:
-        representation = _representation(period, "video", video)
-        representation.set("width", str(picture.width))
-        representation.set("height", str(picture.height))
-        representation.set("frameRate", str(picture.frame_rate))
-    if audio:
-        representation = _representation(period, "audio", audio)
-        representation.insert(
-            0,
-            Element(
-                "AudioChannelConfiguration",
-                {
-                    "schemeIdUri": "urn:mpeg:dash:23003:3:audio_channel_configuration:2011",
-                    "value": str(channels),
-                },
-            ),
-        )
+    if pictures:
+        adaptation_set = _adaptation_set(period, "video", pictures[0])
+        for rendition in pictures:
+            _add_picture(adaptation_set, rendition)
+    if sound:
+        _add_sound(_adaptation_set(period, "audio", sound), sound)
     for number, subtitle in enumerate(subtitles):
         _add_subtitles(period, number, subtitle)
     indent(mpd)
     return tostring(mpd, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _representation(period: Element, kind: str, rendition: Rendition) -> Element:
+def _add_picture(adaptation_set: Element, rendition: Rendition) -> None:
+    representation = _representation(adaptation_set, rendition)
+    if picture := rendition.picture:
+        representation.set("width", str(picture.width))
+        representation.set("height", str(picture.height))
+        representation.set("frameRate", str(picture.frame_rate))
+
+
+def _add_sound(adaptation_set: Element, rendition: Rendition) -> None:
+    channels = {
+        "schemeIdUri": "urn:mpeg:dash:23003:3:audio_channel_configuration:2011",
+        "value": str(rendition.channels),
+    }
+    _representation(adaptation_set, rendition).insert(0, Element("AudioChannelConfiguration", channels))
+
+
+def _adaptation_set(period: Element, kind: str, rendition: Rendition) -> Element:
+    """Add a set of representations that a player may switch between; return it."""
     adaptation_set = SubElement(
         period,
         "AdaptationSet",
@@ -64,12 +66,16 @@ def _representation(period: Element, kind: str, rendition: Rendition) -> Element
     )
     _label(adaptation_set, rendition.language, rendition.name)
     _role(adaptation_set, "main")
+    return adaptation_set
+
+
+def _representation(adaptation_set: Element, rendition: Rendition) -> Element:
+    folder = rendition.uri.rpartition("/")[0]
     representation = SubElement(
         adaptation_set,
         "Representation",
-        {"id": kind, "codecs": rendition.codec, "bandwidth": str(rendition.peak_bit_rate)},
+        {"id": folder, "codecs": rendition.codec, "bandwidth": str(rendition.peak_bit_rate)},
     )
-    folder = rendition.uri.rpartition("/")[0]
     template = SubElement(
         representation,
         "SegmentTemplate",

@@ -43,12 +43,21 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """The size of a variant's picture in pixels, and its frames per second."""
+
+    width: int
+    height: int
+    frame_rate: Fraction
+
+
+@dataclass(frozen=True, slots=True)
 class Rendition:
     """The segments of one stream; `uri` of its playlist is relative to the master playlist's.
 
     The init segment and the segments are named relative to that; WebVTT has no init segment and no codec.
     `timescale` is in ticks a second. `language` is a BCP 47 tag; it and `name` are empty where the source
-    tells none.
+    tells none. `picture` is there of pictures only, and `channels` of sound.
     """
 
     uri: str
@@ -58,6 +67,8 @@ class Rendition:
     segments: tuple[Segment, ...]
     language: str = ""
     name: str = ""
+    picture: Picture | None = None
+    channels: int = 0
 
     def seconds(self, segment: Segment) -> float:
         """Return a segment's length."""
@@ -107,15 +118,6 @@ class Subtitles:
     file: str
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What a variant's picture is like: pixels and frames per second."""
-
-    width: int
-    height: int
-    frame_rate: Fraction
-
-
 def closed(segments: Sequence[Segment]) -> tuple[Segment, ...]:
     """Return the segments with each ending where the next one starts."""
     ends = [*(segment.start for segment in segments[1:]), *(segment.end for segment in segments[-1:])]
@@ -148,39 +150,44 @@ def media_playlist(rendition: Rendition, target: int = 0) -> str:
 
 
 def master_playlist(
-    video: Rendition | None,
-    picture: Picture | None,
-    audio: Rendition | None,
-    channels: int,
-    subtitles: Sequence[Subtitles] = (),
+    pictures: Sequence[Rendition], sound: Rendition | None, subtitles: Sequence[Subtitles] = ()
 ) -> str:
-    """Render the playlist that a player opens: one variant, its sound and subtitles renditions of their own.
+    """Render the playlist that a player opens: a variant a picture, their sound and subtitles in common.
 
-    Sound and picture are in playlists of their own, so that each can be made apart from the other.
+    Sound and pictures are in playlists of their own, so that each can be made apart from the others. Without
+    a picture, the sound is the one variant.
     """
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
-    attributes = []
-    both = [r for r in (video, audio) if r]
-    texts = [s.rendition for s in subtitles]
-    peak = sum(r.peak_bit_rate for r in both) + max((r.peak_bit_rate for r in texts), default=0)
-    average = sum(r.average_bit_rate for r in both) + max((r.average_bit_rate for r in texts), default=0)
-    attributes.append(f"BANDWIDTH={peak}")
-    attributes.append(f"AVERAGE-BANDWIDTH={average}")
-    attributes.append(f'CODECS="{",".join(r.codec for r in both)}"')
-    if picture:
+    if pictures and sound:
+        name = sound.name or languages.name(sound.language) or "Audio"
+        lines.append(
+            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="{name}",{_language(sound)}'
+            f'DEFAULT=YES,AUTOSELECT=YES,CHANNELS="{sound.channels}",URI="{sound.uri}"'
+        )
+    lines += _subtitle_lines(subtitles)
+    common = [sound] if sound else []
+    for variant in [[picture, *common] for picture in pictures] or [common]:
+        lines += [_variant_line(variant, [s.rendition for s in subtitles]), variant[0].uri]
+    return "\n".join([*lines, ""])
+
+
+def _variant_line(variant: Sequence[Rendition], texts: Sequence[Rendition]) -> str:
+    """Return the EXT-X-STREAM-INF tag of a picture and its sound (RFC 8216, 4.3.4.2)."""
+    peak = sum(r.peak_bit_rate for r in variant) + max((r.peak_bit_rate for r in texts), default=0)
+    average = sum(r.average_bit_rate for r in variant) + max((r.average_bit_rate for r in texts), default=0)
+    attributes = [
+        f"BANDWIDTH={peak}",
+        f"AVERAGE-BANDWIDTH={average}",
+        f'CODECS="{",".join(r.codec for r in variant)}"',
+    ]
+    if picture := variant[0].picture:
         attributes.append(f"RESOLUTION={picture.width}x{picture.height}")
         attributes.append(f"FRAME-RATE={float(picture.frame_rate):.3f}")
-    if video and audio:
-        name = audio.name or languages.name(audio.language) or "Audio"
-        lines.append(
-            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="{name}",{_language(audio)}'
-            f'DEFAULT=YES,AUTOSELECT=YES,CHANNELS="{channels}",URI="{audio.uri}"'
-        )
+    if len(variant) > 1:
         attributes.append('AUDIO="audio"')
-    if subtitles:
-        lines += _subtitle_lines(subtitles)
+    if texts:
         attributes.append('SUBTITLES="subtitles"')
-    return "\n".join([*lines, "#EXT-X-STREAM-INF:" + ",".join(attributes), both[0].uri, ""])
+    return "#EXT-X-STREAM-INF:" + ",".join(attributes)
 
 
 def _subtitle_lines(subtitles: Sequence[Subtitles]) -> list[str]:
@@ -216,21 +223,3 @@ def _language(rendition: Rendition) -> str:
 
 def _yes(true: bool) -> str:
     return "YES" if true else "NO"
-
-
-def codec_string(init_segment: bytes) -> str:
-    """Return the RFC 6381 codecs parameter of the one stream that an fMP4 init segment describes.
-
-    Raises ValueError where the stream is neither H.264 nor AAC.
-    """
-    # AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1): version, then profile, constraints and level.
-    at = init_segment.find(b"avcC")
-    if at > 0:
-        return f"avc1.{init_segment[at + 5 : at + 8].hex()}"
-    # esds → DecoderSpecificInfo (ISO/IEC 14496-1, tag 5): the first five bits are the audio object type.
-    at = init_segment.find(b"esds")
-    if at > 0:
-        tag = re.compile(rb"\x05(?:\x80\x80\x80)?[\x02-\x40](.)", re.DOTALL).search(init_segment, at + 8)
-        if tag:
-            return f"mp4a.40.{tag[1][0] >> 3}"
-    raise ValueError("neither H.264 nor AAC")

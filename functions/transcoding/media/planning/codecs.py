@@ -1,35 +1,133 @@
-"""How each codec is encoded, as data: FFmpeg's options, with what the plan decides in braces."""
+"""The codecs of results, as data: how each is encoded, what may be copied, and what playlists call it.
+
+Another codec is another constant here, named by the formats that hold it (`formats`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
-#: `rung` is the quality's `Rung`.
-PICTURE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "h264": (
-            *("-c:v", "libx264", "-preset", "fast", "-profile:v", "high", "-crf", "{rung.crf}"),
-            *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}"),
-        ),
-        # Constrained quality: https://trac.ffmpeg.org/wiki/Encode/VP9; its rate is an average.
-        "vp9": (
-            *("-c:v", "libvpx-vp9", "-crf", "{rung.vp9_crf}", "-b:v", "{rung.max_bit_rate}"),
-            *("-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
-        ),
-        "gif": ("-c:v", "gif"),
-    }
+from transcoding.media.planning.ladder import Rung
+
+#: Makes a palette for each frame. One for all frames would wait for the last one, with all in memory.
+_PALETTES = (
+    "split[picture][sample];[sample]palettegen=stats_mode=single[palette];"
+    "[picture][palette]paletteuse=new=1:dither=bayer:bayer_scale=3"
 )
 
-#: How many frames ahead of the one that is shown the encoders decode.
-REORDERED: Mapping[str, int] = MappingProxyType({"h264": 2, "vp9": 0})
 
-#: `bit_rate` is in bits per second.
-SOUND: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "aac": ("-c:a", "aac", "-b:a", "{bit_rate}"),
-        "opus": ("-c:a", "libopus", "-b:a", "{bit_rate}"),
-        "mp3": ("-c:a", "libmp3lame", "-b:a", "{bit_rate}"),
-        "pcm_s16le": ("-c:a", "pcm_s16le"),
-    }
+def _avc1(init_segment: bytes) -> str:
+    # AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1): version, then profile, constraints and level.
+    at = init_segment.find(b"avcC")
+    if at < 0:
+        raise ValueError("the init segment describes no H.264")
+    return f"avc1.{init_segment[at + 5 : at + 8].hex()}"
+
+
+def _mp4a(init_segment: bytes) -> str:
+    # esds → DecoderSpecificInfo (ISO/IEC 14496-1, tag 5): the first five bits are the audio object type.
+    at = init_segment.find(b"esds")
+    tag = re.compile(rb"\x05(?:\x80\x80\x80)?[\x02-\x40](.)", re.DOTALL).search(init_segment, max(at, 0) + 8)
+    if at < 0 or tag is None:
+        raise ValueError("the init segment describes no AAC")
+    return f"mp4a.40.{tag[1][0] >> 3}"
+
+
+def _no_name(init_segment: bytes) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureCodec:
+    """A codec of pictures; `name` is FFmpeg's.
+
+    `encoder` are FFmpeg's options, with `{crf}` and what a `Rung` has in braces. `crfs` is the constant rate
+    factor by the longest shorter side, in pixels, that it is for. `pixels` is the last filter.
+    `cost` is the work of encoding a pixel, relative to x264's. `reordered` is how many frames the encoder
+    decodes ahead of the one that is shown. `in_parts`: parts of a picture may be encoded apart and joined.
+    `codec_string` returns the codecs parameter (RFC 6381) of an init segment; it raises ValueError where the
+    init segment describes another codec.
+    """
+
+    name: str
+    encoder: tuple[str, ...]
+    crfs: Mapping[int, int] = field(default_factory=dict)
+    pixels: str = "format=yuv420p"
+    cost: float = 1.0
+    reordered: int = 0
+    in_parts: bool = True
+    #: What every player of the last ten years decodes, by FFmpeg's names; `highest_level` is ten times the
+    #: codec's own number, as ffprobe tells it.
+    copyable_profiles: frozenset[str] = frozenset()
+    copyable_pixels: frozenset[str] = frozenset({"yuv420p", "yuvj420p"})
+    highest_level: int = 52
+    codec_string: Callable[[bytes], str] = _no_name
+
+    def crf(self, short_side: int) -> int:
+        """Return the CRF of a picture whose shorter side has so many pixels; 0 where the codec has none."""
+        return next((crf for side, crf in self.crfs.items() if short_side <= side), 0)
+
+    def options(self, rung: Rung, crf: int) -> list[str]:
+        """Return FFmpeg's options of the encoder."""
+        return [option.format(rung=rung, crf=crf) for option in self.encoder]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SoundCodec:
+    """A codec of sound; `name` is FFmpeg's.
+
+    `encoder` are FFmpeg's options, with `{bit_rate}`, bits per second, in braces. `copyable_profiles`: the
+    profiles that may be copied; None: any. `cd_rates`: whether it is made at 44.1 kHz where the source is of
+    that family; else at 48 kHz. `codec_string` as in `PictureCodec`.
+    """
+
+    name: str
+    encoder: tuple[str, ...]
+    lossless: bool = False
+    cd_rates: bool = True
+    copyable_profiles: frozenset[str] | None = None
+    codec_string: Callable[[bytes], str] = _no_name
+
+    def options(self, bit_rate: int) -> list[str]:
+        """Return FFmpeg's options of the encoder."""
+        return [option.format(bit_rate=bit_rate) for option in self.encoder]
+
+
+_LARGEST = 1 << 16
+
+H264 = PictureCodec(
+    name="h264",
+    encoder=(
+        *("-c:v", "libx264", "-preset", "fast", "-profile:v", "high", "-crf", "{crf}"),
+        *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}"),
+    ),
+    crfs=MappingProxyType({360: 20, _LARGEST: 21}),
+    reordered=2,
+    copyable_profiles=frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
+    codec_string=_avc1,
 )
+VP9 = PictureCodec(
+    name="vp9",
+    # Constrained quality: https://trac.ffmpeg.org/wiki/Encode/VP9; its rate is an average.
+    encoder=(
+        *("-c:v", "libvpx-vp9", "-crf", "{crf}", "-b:v", "{rung.max_bit_rate}"),
+        *("-deadline", "good", "-cpu-used", "4", "-row-mt", "1"),
+    ),
+    crfs=MappingProxyType({360: 23, _LARGEST: 24}),
+    cost=3.0,
+    copyable_profiles=frozenset({"Profile 0"}),
+)
+GIF = PictureCodec(name="gif", encoder=("-c:v", "gif"), pixels=_PALETTES, in_parts=False)
+
+AAC = SoundCodec(
+    name="aac",
+    encoder=("-c:a", "aac", "-b:a", "{bit_rate}"),
+    copyable_profiles=frozenset({"LC"}),
+    codec_string=_mp4a,
+)
+OPUS = SoundCodec(name="opus", encoder=("-c:a", "libopus", "-b:a", "{bit_rate}"), cd_rates=False)
+MP3 = SoundCodec(name="mp3", encoder=("-c:a", "libmp3lame", "-b:a", "{bit_rate}"))
+PCM = SoundCodec(name="pcm_s16le", encoder=("-c:a", "pcm_s16le"), lossless=True)

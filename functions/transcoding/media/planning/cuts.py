@@ -15,20 +15,18 @@ from fractions import Fraction
 from itertools import pairwise
 
 from transcoding.media.inspection.facts import EntryPoint, SourceFacts, VideoFacts
-from transcoding.media.planning.formats import Packaging
-from transcoding.media.planning.plan import LONGEST_GAP, SEGMENT_SECONDS, Plan, VideoPlan, picture_bit_rate
+from transcoding.media.planning.plan import LONGEST_GAP, SEGMENT_SECONDS, Plan, picture_bit_rate
 
-#: What encoding and decoding a pixel costs, relative to encoding one with x264. Rough: it only shapes parts.
-_ENCODING = {"h264": 1.0, "vp9": 3.0}
+#: What decoding a pixel costs, relative to encoding one with x264. Rough: it only shapes parts.
 _DECODING, _SLOW_DECODING = 0.15, 0.3
 _SLOW_DECODERS = frozenset({"hevc", "av1", "vp9", "prores"})
-#: The work of a second of 1080p at 30 frames a second: what parameters count in.
+#: The cost of a second of 1080p at 30 frames a second: what parameters count in.
 _REFERENCE = 1920 * 1080 * 30 * (1 + _DECODING)
 #: More parts than this of one task would crowd its item in the table; they get longer instead.
 MOST_PARTS = 1000
 #: Each look-up of a keyframe takes several reads of the source.
 _MOST_LOOK_UPS = 128
-#: The most work that is one part because keyframes are rare, in seconds of 1080p.
+#: The most that one part costs because keyframes are rare, in seconds of 1080p.
 _LONGEST = 240.0
 #: The largest picture that is copied into a file in a worker's /tmp, which has 10 GB, bytes.
 LARGEST_COPY = 2 * 10**9
@@ -36,6 +34,8 @@ LARGEST_COPY = 2 * 10**9
 _STEADY = ("mov", "matroska")
 #: A cut moves at most this share of a part's length to be near a keyframe.
 _REACH = 0.4
+#: At how many places of a part, evenly spread, the rest of it can become a part without much of a run-up.
+_PLACES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,14 @@ class Span:
     first: bool = False
 
 
-def work(video: VideoPlan) -> float:
-    """Return how much work a second of the picture is, in seconds of 1080p at 30 frames a second."""
-    facts = video.facts
+def cost(plan: Plan) -> float:
+    """Return what a second of the picture costs, in seconds of 1080p at 30 frames a second: 0 without one."""
+    facts = plan.source_picture
+    if facts is None:
+        return 0.0
     decoding = _SLOW_DECODING if facts.codec in _SLOW_DECODERS else _DECODING
-    pixels = video.width * video.height * _ENCODING[video.codec] + facts.width * facts.height * decoding
+    pixels = facts.width * facts.height * decoding
+    pixels += sum(picture.width * picture.height * picture.codec.cost for picture in plan.pictures)
     return float(pixels * facts.frame_rate / _REFERENCE)
 
 
@@ -63,15 +66,15 @@ def part_length(source: SourceFacts, plan: Plan, part_seconds: float, threshold:
     """Return how long the parts of the picture should be, in seconds of the source.
 
     `part_seconds` and `threshold` are in seconds of 1080p at 30 frames a second: the length of a part, and
-    what one worker does by itself. None: it is not worth it, or cannot be done.
+    what one worker does by itself. None: parts do not pay, or the picture cannot be cut.
     """
-    video = plan.video
-    if video is None or video.copied or not plan.format.in_parts:
+    facts = plan.source_picture
+    if facts is None or not all(p.codec.in_parts and not p.copied for p in plan.pictures):
         return None
-    duration = video.facts.duration or source.duration
-    if not duration or duration * work(video) <= threshold:
+    duration = facts.duration or source.duration
+    if not duration or duration * cost(plan) <= threshold:
         return None
-    return max(SEGMENT_SECONDS, part_seconds / work(video), duration / MOST_PARTS)
+    return max(SEGMENT_SECONDS, part_seconds / cost(plan), duration / MOST_PARTS)
 
 
 def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
@@ -80,11 +83,11 @@ def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
     Then picture and sound are stored apart, and joined. FFmpeg's muxer of segments tells the times of frames
     that last unequally long wrongly, so they are not.
     """
-    video = plan.video
-    if video is None or not video.copied or plan.format.packaging is not Packaging.FILE:
+    facts = plan.source_picture
+    if facts is None or not plan.copies_picture or plan.format.segmented:
         return False
-    size = (picture_bit_rate(source, video.facts) or 0) * (plan.duration or 0.0) / 8
-    return size > LARGEST_COPY and video.facts.constant_frame_rate and source.container.startswith(_STEADY)
+    size = (picture_bit_rate(source, facts) or 0) * (plan.duration or 0.0) / 8
+    return size > LARGEST_COPY and facts.constant_frame_rate and source.container.startswith(_STEADY)
 
 
 def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[Span, ...]:
@@ -92,9 +95,9 @@ def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[S
 
     Their number is such that each of the workers has as many; the sound is one as well.
     """
-    if plan.video is None:
+    facts = plan.source_picture
+    if facts is None:
         return ()
-    facts = plan.video.facts
     first = begin(source)
     end = first + _ticks(facts.duration or source.duration or 0.0, facts)
     points = [point.complete_from for point in source.entry_points]
@@ -103,9 +106,9 @@ def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[S
     )
     if not points or jumps:
         return (Span(first, None, first=True),)
-    # Where keyframes are rare, each part must decode from far back: then fewer parts are less work.
+    # Where keyframes are rare, each part must decode from far back: then fewer parts cost less.
     gap = max(b - a for a, b in pairwise([first, *points, end]))
-    rare = min(gap / 2, _ticks(_LONGEST / work(plan.video), facts))
+    rare = min(gap / 2, _ticks(_LONGEST / cost(plan), facts))
     count = max(1, math.floor((end - first) / max(_ticks(length, facts), rare) + 0.5))
     if count > 1:
         beside = int(plan.has_sound)
@@ -121,6 +124,24 @@ def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[S
     return tuple(Span(a, b, first=a == first) for a, b in spans)
 
 
+def needed_entry_points(source: SourceFacts, spans: Sequence[Span]) -> tuple[EntryPoint, ...]:
+    """Return the entry points that parts begin reading at, and those where the rest of one may begin.
+
+    A source may have one for each of its frames; these are as many as a few a part.
+    """
+    points = source.entry_points
+    if not points:
+        return ()
+    last = points[-1].complete_from
+    needed = {
+        entry_point(points, span.start + (max(span.start, end) - span.start) * place // _PLACES)
+        for span in spans
+        for end in (last if span.end is None else span.end,)
+        for place in range(_PLACES)
+    }
+    return tuple(point for point in points if point in needed)
+
+
 def look_up_step(source: SourceFacts, length: float) -> float:
     """Return how many seconds apart entry points are to be looked up where no index tells them."""
     return max(length / 2, (source.duration or 0.0) / _MOST_LOOK_UPS)
@@ -133,14 +154,15 @@ def begin(source: SourceFacts) -> int:
 
 def span_frames(plan: Plan, span: Span) -> float:
     """Return about how many frames a part has."""
-    return span_seconds(plan, span) * float(plan.video.facts.frame_rate) if plan.video else 0.0
+    facts = plan.source_picture
+    return span_seconds(plan, span) * float(facts.frame_rate) if facts else 0.0
 
 
 def span_seconds(plan: Plan, span: Span) -> float:
     """Return how long a part is, in seconds; of the last one, about."""
-    if plan.video is None:
+    facts = plan.source_picture
+    if facts is None:
         return 0.0
-    facts = plan.video.facts
     end = (
         span.end
         if span.end is not None
@@ -162,7 +184,7 @@ def run_up(source: SourceFacts, span: Span, point: EntryPoint | None) -> float:
     return float((span.start - (point.complete_from if point else begin(source))) * source.video.time_base)
 
 
-def entry(points: Sequence[EntryPoint], start: int) -> EntryPoint | None:
+def entry_point(points: Sequence[EntryPoint], start: int) -> EntryPoint | None:
     """Return the last point from which all frames from tick `start` on can be decoded; None: the start."""
     at = bisect_right(points, start, key=lambda point: point.complete_from)
     return points[at - 1] if at else None

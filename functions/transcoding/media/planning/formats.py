@@ -8,6 +8,8 @@ from enum import Enum
 from fractions import Fraction
 from types import MappingProxyType
 
+from transcoding.media.planning.codecs import AAC, GIF, H264, MP3, OPUS, PCM, VP9, PictureCodec, SoundCodec
+
 
 class Packaging(Enum):
     """How a result is stored."""
@@ -18,36 +20,59 @@ class Packaging(Enum):
     FILE = "file"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Format:
     """One value of `format`.
 
-    `entry` is the name of the object that `target_url` points at, and `content_type` its media type.
-    `picture` and `sound` are FFmpeg's names of the codecs; None: the result has no such stream.
-    `text` are those of subtitles that it holds, first the one that all others become.
+    `target` is the name of the object that `target_url` points at, and `content_type` its media type.
+    `picture` and `sound` are the codecs; None: the result has no such stream.
+    `text` are FFmpeg's names of the codecs of subtitles that it holds, first the one that all others become.
     `short_side` in pixels, `frame_rate` in frames per second and `seconds` are the most of each, None: any.
     """
 
     name: str
-    entry: str
+    target: str
     content_type: str
+    #: FFmpeg's name of the muxer that makes the file; of segments, that of the manifest.
     muxer: str
     muxer_options: tuple[str, ...] = ()
     packaging: Packaging = Packaging.FILE
-    picture: str | None = "h264"
-    sound: str | None = "aac"
+    picture: PictureCodec | None = H264
+    sound: SoundCodec | None = AAC
     text: tuple[str, ...] = ()
     #: Whether a source without a picture, or without sound, makes no sense.
     needs_picture: bool = False
     needs_sound: bool = False
+    #: Whether a DASH manifest stands beside the HLS playlists.
+    dash: bool = False
+    #: Whether languages are written as QuickTime's codes.
+    quicktime: bool = False
     short_side: int | None = None
     frame_rate: Fraction | None = None
     seconds: float | None = None
 
     @property
-    def in_parts(self) -> bool:
-        """Whether the picture may be encoded in parts that are joined."""
-        return self.picture in {"h264", "vp9"}
+    def segmented(self) -> bool:
+        """Whether the result is segments that start with keyframes, on a timeline without edit lists."""
+        return self.packaging is Packaging.SEGMENTS
+
+    @property
+    def names_streams(self) -> bool:
+        """Whether streams have their source's names.
+
+        Playlists tell names themselves; and in a file of sound alone, it would be the title of the song.
+        """
+        return not self.segmented and self.picture is not None
+
+    @property
+    def text_suffix(self) -> str:
+        """What the file of one stream of subtitles ends with, without a dot."""
+        return "vtt" if self.segmented else self.name
+
+    @property
+    def text_muxer(self) -> str:
+        """FFmpeg's name of the muxer of one stream of subtitles."""
+        return "webvtt" if self.segmented else self.muxer
 
 
 #: The index before the media, so that playback starts before the whole file is there.
@@ -73,9 +98,12 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "dash",
                 packaging=Packaging.SEGMENTS,
                 text=("webvtt",),
+                dash=True,
             ),
             Format("mp4", "video.mp4", "video/mp4", "mp4", _FAST_START, text=("mov_text",)),
-            Format("mov", "video.mov", "video/quicktime", "mov", _FAST_START, text=("mov_text",)),
+            Format(
+                "mov", "video.mov", "video/quicktime", "mov", _FAST_START, text=("mov_text",), quicktime=True
+            ),
             Format(
                 "mkv",
                 "video.mkv",
@@ -99,8 +127,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "video/webm",
                 "webm",
                 ("-cues_to_front", "1"),
-                picture="vp9",
-                sound="opus",
+                picture=VP9,
+                sound=OPUS,
                 needs_picture=True,
             ),
             Format(
@@ -109,7 +137,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "image/gif",
                 "gif",
                 ("-loop", "0"),
-                picture="gif",
+                picture=GIF,
                 sound=None,
                 needs_picture=True,
                 # It grows by the pixel. Its clock ticks 100 times a second: 8 ticks a frame.
@@ -117,9 +145,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 frame_rate=Fraction(25, 2),
                 seconds=60.0,
             ),
-            Format("mp3", "audio.mp3", "audio/mpeg", "mp3", picture=None, sound="mp3", needs_sound=True),
+            Format("mp3", "audio.mp3", "audio/mpeg", "mp3", picture=None, sound=MP3, needs_sound=True),
             Format("m4a", "audio.m4a", "audio/mp4", "ipod", _FAST_START, picture=None, needs_sound=True),
-            Format("ogg", "audio.ogg", "audio/ogg", "ogg", picture=None, sound="opus", needs_sound=True),
+            Format("ogg", "audio.ogg", "audio/ogg", "ogg", picture=None, sound=OPUS, needs_sound=True),
             Format(
                 "wav",
                 "audio.wav",
@@ -128,7 +156,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 # More than 4 GB do not fit into a plain one.
                 ("-rf64", "auto"),
                 picture=None,
-                sound="pcm_s16le",
+                sound=PCM,
                 needs_sound=True,
             ),
         )

@@ -9,7 +9,8 @@ from itertools import pairwise
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.inspection.colour import is_common, meant
 from transcoding.media.inspection.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
-from transcoding.media.planning.formats import Format, Packaging
+from transcoding.media.planning.codecs import PictureCodec, SoundCodec
+from transcoding.media.planning.formats import Format
 from transcoding.media.planning.ladder import SHORT_SIDE, Rung, rung_for
 
 #: Segment length asked for, and the distance of keyframes inside, seconds
@@ -23,12 +24,6 @@ LONGEST_GAP = 3600
 #: A segment's length, rounded, must not be over the target duration (RFC 8216, 4.3.3.1).
 _LONGEST_SEGMENT = SEGMENT_SECONDS + 0.499
 
-#: By codec: what every player of the last ten years decodes.
-_COPYABLE_PROFILES = {
-    "h264": frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
-    "vp9": frozenset({"Profile 0"}),
-}
-_HIGHEST_COPYABLE_LEVEL = 52
 #: A pixel that is longer than this many times its other side is a writer's mistake, and taken as square.
 _ODDEST_PIXEL = Fraction(8)
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
@@ -36,27 +31,29 @@ _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
 _IN_STEP, _OUT_OF_STEP = 0.001, 0.02
 #: Containers whose clocks may jump. FFmpeg lets their times begin with the first stream that it reads.
 _CLOCKED = frozenset({"mpegts", "mpeg", "ogg"})
-_LOSSLESS = frozenset({"pcm_s16le"})
 _TRIED = "an attempt that copied has failed"
 _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
 
 
 @dataclass(frozen=True, slots=True)
-class VideoPlan:
-    """What becomes of the picture, in `codec`. `obstacle` says why it is not copied; empty: it is.
+class PicturePlan:
+    """What becomes of the picture in one rendition. `obstacle` says why it is not copied; empty: it is.
 
-    `width` and `height` are the result's, in pixels, upright and square; `start` is when its first frame is
-    shown, in seconds of the result's timeline, `held` whether that is sooner than in the source. `origin` is
-    where the result's timeline begins, in seconds of the source's. `frame_rate` is the constant one to make,
-    in frames per second; None: frames stay as they are.
+    `name` is the rendition's, and the folder of its segments. `width` and `height` are the result's, in
+    pixels, upright and square; `start` is when its first frame is shown, in seconds of the result's timeline,
+    `held` whether that is sooner than in the source. `origin` is where the result's timeline begins, in
+    seconds of the source's. `frame_rate` is the constant one to make, in frames per second; None: frames stay
+    as they are.
     """
 
+    name: str
     facts: VideoFacts
-    codec: str
+    codec: PictureCodec
     obstacle: str
     width: int
     height: int
     rung: Rung
+    crf: int
     start: float = 0.0
     held: bool = False
     origin: float = 0.0
@@ -69,15 +66,16 @@ class VideoPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioPlan:
-    """What becomes of the sound, in `codec`. `obstacle` as in `VideoPlan`; `bit_rate` in bits per second."""
+class SoundPlan:
+    """What becomes of the sound. `obstacle` as in `PicturePlan`; `bit_rate` in bits per second."""
 
     facts: AudioFacts
-    codec: str
+    codec: SoundCodec
     obstacle: str
     channels: int
     sample_rate: int
     bit_rate: int
+    name: str = "audio"
 
     @property
     def copied(self) -> bool:
@@ -87,7 +85,7 @@ class AudioPlan:
 
 @dataclass(frozen=True, slots=True)
 class TextPlan:
-    """What becomes of one stream of subtitles, in `codec`."""
+    """What becomes of one stream of subtitles; `codec` is FFmpeg's name."""
 
     facts: TextFacts
     codec: str
@@ -98,41 +96,55 @@ class TextPlan:
 class Plan:
     """What to make of a source; times in seconds.
 
-    `duration` is how long the result will be, None where the source does not tell, `estimated` whether it may
-    as well be another length. `origin` is where the result's timeline begins on the source's, and
-    `source_start` where the source's own does; None: with the first of the streams that are read.
+    `pictures` are the renditions of the source's one picture, which one decode feeds. `duration` is how long
+    the result will be, None where the source does not tell, `estimated` whether it may as well be another
+    length. `origin` is where the result's timeline begins on the source's, and `source_start` where the
+    source's own does; None: with the first of the streams that are read.
     """
 
     format: Format
     duration: float | None
-    video: VideoPlan | None
-    audio: AudioPlan | None
+    pictures: tuple[PicturePlan, ...]
+    sound: SoundPlan | None
     segment_seconds: float = SEGMENT_SECONDS
     #: Whether each frame has a length of its own in the source, so that a long one is meant.
     tells_lengths: bool = False
-    subtitles: tuple[TextPlan, ...] = ()
+    texts: tuple[TextPlan, ...] = ()
     origin: float = 0.0
     source_start: float | None = None
     estimated: bool = False
 
     @property
+    def source_picture(self) -> VideoFacts | None:
+        """The picture of the source that the renditions are made of."""
+        return self.pictures[0].facts if self.pictures else None
+
+    @property
+    def streams(self) -> tuple[PicturePlan | SoundPlan, ...]:
+        """All that is seen and heard, each stored under its `name`: pictures, then sound."""
+        return (*self.pictures, self.sound) if self.sound else self.pictures
+
+    @property
     def has_sound(self) -> bool:
         """Whether the result has more than a picture: sound, or the text that is made along with it."""
-        return bool(self.audio or self.subtitles)
+        return bool(self.sound or self.texts)
 
     @property
     def copies(self) -> bool:
         """Whether a stream is copied."""
-        return any(stream is not None and stream.copied for stream in (self.video, self.audio))
+        return any(stream.copied for stream in self.streams)
+
+    @property
+    def copies_picture(self) -> bool:
+        """Whether the picture is copied."""
+        return any(picture.copied for picture in self.pictures)
 
     def describe(self) -> dict[str, str]:
         """Return what becomes of each stream, and why, for the log."""
-        streams = {"video": self.video, "audio": self.audio}
-        described = {
-            kind: "none" if stream is None else f"encode: {stream.obstacle}" if stream.obstacle else "copy"
-            for kind, stream in streams.items()
-        }
-        texts = [f"{text.facts.codec} to {text.codec}" for text in self.subtitles]
+        described = {"video": "none", "audio": "none"}
+        for stream in self.streams:
+            described[stream.name] = f"encode: {stream.obstacle}" if stream.obstacle else "copy"
+        texts = [f"{text.facts.codec} to {text.codec}" for text in self.texts]
         return described | ({"subtitles": ", ".join(texts)} if texts else {})
 
 
@@ -155,56 +167,26 @@ def plan(
         )
     taken = (source.video if target.picture else None, source.audio if target.sound else None)
     origin = min((stream.start for stream in taken if stream), default=0.0)
-    segment_seconds = copyable_segment_seconds(source.keyframes or (), source.duration)
-    video = audio = None
-    if source.video and target.picture:
-        width, height = output_size(source.video, _short_side(target, quality))
-        obstacle = _picture_obstacle(source, target, quality) if may_copy else _TRIED
-        start = source.video.start - origin
-        # In segments, a late start would need an edit list that not every player goes by.
-        held = target.packaging is Packaging.SEGMENTS and start > _IN_STEP
-        if not obstacle and target.packaging is Packaging.SEGMENTS:
-            if start > _OUT_OF_STEP:
-                obstacle = "it starts later than the sound"
-            elif not source.video.constant_frame_rate:
-                # FFmpeg's muxer tells the times of its segments' first frames wrongly.
-                obstacle = "its frames last unequally long"
-            elif source.keyframes is None:
-                obstacle = "the container does not tell where its keyframes are"
-            elif segment_seconds is None:
-                obstacle = f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s"
-        rung = rung_for(min(width, height))
-        zero = origin
-        if target.packaging is Packaging.SEGMENTS:
-            # The first segment begins with the picture.
-            zero, start = (origin if held else source.video.start), 0.0
-        rate = (
-            target.frame_rate if target.frame_rate and source.video.frame_rate > target.frame_rate else None
-        )
-        video = VideoPlan(
-            source.video, target.picture, obstacle, width, height, rung, start, held, zero, rate
-        )
-    if source.audio and target.sound:
-        rung = rung_for(min(video.width, video.height) if video else 1080)
-        obstacle = _sound_obstacle(source.audio, target.sound, rung, origin) if may_copy else _TRIED
-        audio = _plan_sound(source.audio, target.sound, rung, obstacle)
-    duration = _duration(source, video, audio, origin)
+    pictures = _plan_pictures(source, target, quality, origin, may_copy=may_copy)
+    largest = max((min(picture.width, picture.height) for picture in pictures), default=1080)
+    sound = _plan_sound(source, target, rung_for(largest), origin, may_copy=may_copy)
+    duration = _duration(source, pictures, sound, origin)
     if duration and target.seconds and duration > target.seconds:
         raise TaskFailedError(
             Failure.TOO_LONG,
             f"The source lasts {duration:.0f} s; as {target.name} at most {target.seconds:.0f} s are made. "
             "Send a shorter part of it, or ask for mp4.",
         )
-    if video is None or not video.copied:
-        segment_seconds = None
+    copied = any(picture.copied for picture in pictures)
+    seconds = copyable_segment_seconds(source.keyframes or (), source.duration) if copied else None
     return Plan(
         format=target,
         duration=duration,
-        video=video,
-        audio=audio,
-        segment_seconds=segment_seconds or SEGMENT_SECONDS,
+        pictures=pictures,
+        sound=sound,
+        segment_seconds=seconds or SEGMENT_SECONDS,
         tells_lengths=source.container.startswith("mov"),
-        subtitles=_plan_subtitles(source, target, may_copy=may_copy) if with_text else (),
+        texts=_plan_texts(source, target, may_copy=may_copy) if with_text else (),
         origin=origin,
         source_start=None if source.container in _CLOCKED else source.start,
         estimated=source.estimated,
@@ -213,11 +195,57 @@ def plan(
 
 def needs_keyframes(source: SourceFacts, target: Format, quality: int) -> bool:
     """Whether the plan hangs on where the source's keyframes are."""
-    return target.packaging is Packaging.SEGMENTS and not _picture_obstacle(source, target, quality)
+    return target.segmented and any(
+        not _picture_obstacle(source, target.picture, size)
+        for size in _output_sizes(source.video, target, quality)
+        if source.video and target.picture
+    )
 
 
-def _short_side(target: Format, quality: int) -> int | None:
-    return min((side for side in (SHORT_SIDE[quality], target.short_side) if side), default=None)
+def _output_sizes(video: VideoFacts | None, target: Format, quality: int) -> list[tuple[int, int]]:
+    """Return the (width, height) of each rendition, in pixels, the best first."""
+    if video is None or target.picture is None:
+        return []
+    side = min((side for side in (SHORT_SIDE[quality], target.short_side) if side), default=None)
+    return [output_size(video, side)]
+
+
+def _plan_pictures(
+    source: SourceFacts, target: Format, quality: int, origin: float, *, may_copy: bool
+) -> tuple[PicturePlan, ...]:
+    video, codec = source.video, target.picture
+    if video is None or codec is None:
+        return ()
+    late = start = video.start - origin
+    # In segments, a late start would need an edit list that not every player goes by.
+    held = target.segmented and late > _IN_STEP
+    if target.segmented:
+        # The first segment begins with the picture.
+        origin, start = (origin if held else video.start), 0.0
+    rate = target.frame_rate if target.frame_rate and video.frame_rate > target.frame_rate else None
+    pictures = []
+    for width, height in _output_sizes(video, target, quality):
+        obstacle = _picture_obstacle(source, codec, (width, height)) if may_copy else _TRIED
+        if not obstacle and target.segmented:
+            obstacle = _segments_obstacle(source, video, late)
+        rung = rung_for(min(width, height))
+        pictures.append(
+            PicturePlan(
+                name="video",
+                facts=video,
+                codec=codec,
+                obstacle=obstacle,
+                width=width,
+                height=height,
+                rung=rung,
+                crf=codec.crf(min(width, height)),
+                start=start,
+                held=held,
+                origin=origin,
+                frame_rate=rate,
+            )
+        )
+    return tuple(pictures)
 
 
 def output_size(video: VideoFacts, short_side: int | None) -> tuple[int, int]:
@@ -263,32 +291,32 @@ def segment_starts(keyframes: tuple[float, ...], length: float) -> list[float]:
 
 
 def _duration(
-    source: SourceFacts, video: VideoPlan | None, audio: AudioPlan | None, origin: float
+    source: SourceFacts, pictures: tuple[PicturePlan, ...], sound: SoundPlan | None, origin: float
 ) -> float | None:
     # The container counts streams that are left out, and a stream counts what an edit list leaves out.
-    streams = [stream.facts for stream in (video, audio) if stream]
+    streams = [stream.facts for stream in (*pictures[:1], sound) if stream]
     ends = [stream.start - origin + stream.duration for stream in streams if stream.duration]
     if len(ends) < len(streams):
         return source.duration
     return min(max(ends), source.duration or max(ends))
 
 
-def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
+def _picture_obstacle(source: SourceFacts, codec: PictureCodec, size: tuple[int, int]) -> str:
+    """Return why the source's picture is not what a rendition of `size` would be; empty: it is."""
     video = source.video
     if video is None:
         return "there is none"
-    width, height = output_size(video, _short_side(target, quality))
-    rung = rung_for(min(width, height))
+    rung = rung_for(min(size))
     bit_rate = picture_bit_rate(source, video)
     colour = meant(video)
     obstacles = (
-        (video.codec != target.picture, f"it is {video.codec}"),
-        (video.profile not in _COPYABLE_PROFILES.get(video.codec, ()), f"its profile is {video.profile}"),
-        (video.pixel_format not in {"yuv420p", "yuvj420p"}, f"its pixels are {video.pixel_format}"),
+        (video.codec != codec.name, f"it is {video.codec}"),
+        (video.profile not in codec.copyable_profiles, f"its profile is {video.profile}"),
+        (video.pixel_format not in codec.copyable_pixels, f"its pixels are {video.pixel_format}"),
         (video.full_range, "its colours are full range"),
         # What is not told may be copied: players guess it from the size, as is done here.
         (not is_common(colour), f"its colours are {colour.primaries}, {colour.transfer}"),
-        (video.level > _HIGHEST_COPYABLE_LEVEL, f"its level is {video.level / 10}"),
+        (video.level > codec.highest_level, f"its level is {video.level / 10}"),
         (video.interlaced, "it is interlaced"),
         (video.rotation != 0 or video.mirrored, "it is not stored upright"),
         (video.trimmed, "an edit list hides some of it"),
@@ -301,9 +329,24 @@ def _picture_obstacle(source: SourceFacts, target: Format, quality: int) -> str:
             "nothing tells how long its last frame is shown",
         ),
         (video.pixel_aspect != 1, "its pixels are not square"),
-        ((video.width, video.height) != (width, height), f"it is {video.width}x{video.height}"),
+        ((video.width, video.height) != size, f"it is {video.width}x{video.height}"),
         (bit_rate is None, "its bit rate is not known"),
         ((bit_rate or 0) > rung.max_bit_rate, f"its bit rate is over {rung.max_bit_rate:,} b/s"),
+    )
+    return next((reason for holds, reason in obstacles if holds), "")
+
+
+def _segments_obstacle(source: SourceFacts, video: VideoFacts, late: float) -> str:
+    """Return why a picture that fits cannot be copied into segments; it starts `late` seconds after sound."""
+    obstacles = (
+        (late > _OUT_OF_STEP, "it starts later than the sound"),
+        # FFmpeg's muxer tells the times of its segments' first frames wrongly.
+        (not video.constant_frame_rate, "its frames last unequally long"),
+        (source.keyframes is None, "the container does not tell where its keyframes are"),
+        (
+            copyable_segment_seconds(source.keyframes or (), source.duration) is None,
+            f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s",
+        ),
     )
     return next((reason for holds, reason in obstacles if holds), "")
 
@@ -317,11 +360,32 @@ def picture_bit_rate(source: SourceFacts, video: VideoFacts) -> int | None:
     return int(source.size * 8 / source.duration) if source.duration else None
 
 
-def _sound_obstacle(audio: AudioFacts, codec: str, rung: Rung, origin: float) -> str:
-    highest = float("inf") if codec in _LOSSLESS else _sound_bit_rate(audio, rung) * 1.1
+def _plan_sound(
+    source: SourceFacts, target: Format, rung: Rung, origin: float, *, may_copy: bool
+) -> SoundPlan | None:
+    audio, codec = source.audio, target.sound
+    if audio is None or codec is None:
+        return None
+    cd_family = codec.cd_rates and audio.sample_rate in _RATES_OF_CD_FAMILY
+    channels = 1 if audio.channels == 1 and audio.right is None else 2
+    bit_rate = rung.audio_bit_rate // 2 if channels == 1 else rung.audio_bit_rate
+    return SoundPlan(
+        facts=audio,
+        codec=codec,
+        obstacle=_sound_obstacle(audio, codec, bit_rate, origin) if may_copy else _TRIED,
+        channels=channels,
+        sample_rate=44_100 if cd_family else 48_000,
+        bit_rate=bit_rate,
+    )
+
+
+def _sound_obstacle(audio: AudioFacts, codec: SoundCodec, bit_rate: int, origin: float) -> str:
+    """Return why the source's sound is not what `codec` would make at the bit rate; empty: it is."""
+    highest = float("inf") if codec.lossless else bit_rate * 1.1
+    profiles = codec.copyable_profiles
     obstacles = (
-        (audio.codec != codec, f"it is {audio.codec}"),
-        (codec == "aac" and audio.profile != "LC", f"its profile is {audio.profile}"),
+        (audio.codec != codec.name, f"it is {audio.codec}"),
+        (profiles is not None and audio.profile not in profiles, f"its profile is {audio.profile}"),
         (audio.right is not None, "its channels are streams of their own"),
         (audio.channels not in {1, 2}, f"it has {audio.channels} channels"),
         (audio.sample_rate not in _COPYABLE_SAMPLE_RATES, f"its sample rate is {audio.sample_rate} Hz"),
@@ -333,19 +397,7 @@ def _sound_obstacle(audio: AudioFacts, codec: str, rung: Rung, origin: float) ->
     return next((reason for holds, reason in obstacles if holds), "")
 
 
-def _plan_sound(audio: AudioFacts, codec: str, rung: Rung, obstacle: str) -> AudioPlan:
-    cd_family = codec != "opus" and audio.sample_rate in _RATES_OF_CD_FAMILY
-    return AudioPlan(
-        facts=audio,
-        codec=codec,
-        obstacle=obstacle,
-        channels=1 if audio.channels == 1 and audio.right is None else 2,
-        sample_rate=44_100 if cd_family else 48_000,
-        bit_rate=_sound_bit_rate(audio, rung),
-    )
-
-
-def _plan_subtitles(source: SourceFacts, target: Format, *, may_copy: bool) -> tuple[TextPlan, ...]:
+def _plan_texts(source: SourceFacts, target: Format, *, may_copy: bool) -> tuple[TextPlan, ...]:
     if not target.text:
         return ()
     copied = {text.index: may_copy and text.codec in target.text for text in source.subtitles}
@@ -353,8 +405,3 @@ def _plan_subtitles(source: SourceFacts, target: Format, *, may_copy: bool) -> t
         TextPlan(text, text.codec if copied[text.index] else target.text[0], copied[text.index])
         for text in source.subtitles
     )
-
-
-def _sound_bit_rate(audio: AudioFacts, rung: Rung) -> int:
-    mono = audio.channels == 1 and audio.right is None
-    return rung.audio_bit_rate // 2 if mono else rung.audio_bit_rate

@@ -1,0 +1,93 @@
+"""Runs FFmpeg for a plan, and finds out what its end means."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from aws_lambda_powertools import Logger
+
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.encoding import command
+from transcoding.media.ffmpeg.process import Encoder
+from transcoding.media.ffmpeg.tools import diagnose, is_cut_short
+from transcoding.media.planning.plan import Plan
+from transcoding.pipeline.progress import POLL
+
+#: FFmpeg that gets no further for so long never will, seconds.
+_STALL = 120.0
+#: A result may miss this much of what the source promised: containers round, and last packets get lost.
+_SHORTFALL, _SHORTFALL_SECONDS = 0.05, 1.0
+
+logger = Logger(child=True)
+
+
+def encode(
+    arguments: Sequence[str], plan: Plan, progress: Callable[[Encoder], None], patience: float = 0.0
+) -> Encoder:
+    """Run FFmpeg to its end, and return it as it ended; `progress` is called every `POLL` seconds.
+
+    `patience` is how many seconds longer than others it may take to get going. Raises TaskFailedError where
+    no attempt can succeed, OSError where another may (the second copies nothing, the third leaves out
+    subtitles), and what `progress` raises.
+    """
+    with Encoder(arguments) as encoder:
+        # What is behind the question mark of a presigned URL lets its reader in.
+        logger.info("encoding", command=re.sub(r"\?\S+", "?…", encoder.command))
+        reached, moved_at = (0.0, 0), time.monotonic()
+        while encoder.wait(POLL) is None:
+            progress(encoder)
+            now = time.monotonic()
+            if (encoder.position, encoder.frames) != reached:
+                reached, moved_at = (encoder.position, encoder.frames), now
+            if now > moved_at + _STALL + patience:
+                raise TaskFailedError(
+                    Failure.TIMED_OUT,
+                    f"The source could not be read on: no progress in {_STALL + patience:.0f} s after "
+                    f"second {encoder.position:.0f}. It may be damaged there.",
+                )
+    _check_end(plan, encoder)
+    return encoder
+
+
+def _check_end(plan: Plan, encoder: Encoder) -> None:
+    """Find out what it means when FFmpeg did not end well. Raises TaskFailedError and OSError."""
+    status, errors = encoder.wait(0), encoder.errors
+    if status or errors:
+        logger.warning("FFmpeg has complained", status=status, stderr=errors)
+    if status is None or status < 0:
+        raise OSError(f"FFmpeg was ended by signal {-(status or 0)}")
+    if plan.copies and (status > 0 or command.UNCOPYABLE.search(errors)):
+        raise OSError("a stream could not be copied")
+    if plan.texts and status > 0:
+        raise OSError("FFmpeg has failed, perhaps over the subtitles")
+    if status > 0 or is_cut_short(errors):
+        raise diagnose(errors)
+
+
+def check_result(plan: Plan, frames: int, duration: float, complaints: str = "") -> None:
+    """Refuse a result that is not what the source promised. Raises TaskFailedError.
+
+    `frames` are those of the picture, `duration` is the result's in seconds, `complaints` FFmpeg's error
+    output.
+    """
+    if plan.pictures and frames == 0:
+        raise TaskFailedError(
+            Failure.DAMAGED, "The source's picture could not be decoded. Export or upload it again."
+        )
+    is_promise = not (plan.estimated or command.JUMPS.search(complaints))
+    promised = (plan.duration or 0.0) if is_promise else 0.0
+    if promised - duration > max(_SHORTFALL_SECONDS, _SHORTFALL * promised):
+        raise TaskFailedError(
+            Failure.DAMAGED,
+            f"The source is damaged or incomplete: of its {promised:.1f} s only {duration:.1f} s "
+            "could be read. Upload the whole file again.",
+        )
+
+
+def reached(plan: Plan, encoder: Encoder) -> float:
+    """Return how far the result reaches, in seconds."""
+    # FFmpeg tells of the stream that is furthest behind, also when it has ended long before the others.
+    facts = plan.source_picture
+    return max(encoder.position, encoder.frames / float(facts.frame_rate) if facts else 0.0)

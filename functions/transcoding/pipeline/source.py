@@ -1,0 +1,114 @@
+"""The first stage: finds a task's source, copies it in where it is not in S3, and looks at it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from transcoding.data.media_store import MediaStore
+from transcoding.data.storage import work_prefix
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.inspection.facts import SourceFacts
+from transcoding.media.inspection.probe import probe
+from transcoding.model import Task
+from transcoding.pipeline.fetch import HttpSource
+from transcoding.pipeline.progress import COPIED_IN, POLL, Report, fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source that has been looked at: where it is in S3, and what is known of it.
+
+    `etag` changes with its content; `begun` is the share of the task's progress that was spent on getting
+    there, 0.0 to 1.0.
+    """
+
+    bucket: str
+    key: str
+    etag: str
+    begun: float
+    facts: SourceFacts
+
+
+class SourceReader:
+    """Finds sources and looks at them."""
+
+    def __init__(
+        self,
+        store: MediaStore,
+        tools: Tools,
+        *,
+        max_source_bytes: int,
+        fetch: Callable[..., HttpSource] = HttpSource,
+    ) -> None:
+        self._store = store
+        self._tools = tools
+        self._max_source_bytes = max_source_bytes
+        self._fetch = fetch
+
+    def look_at(self, task: Task, report: Report, deadline: float) -> Source:
+        """Return a task's source, which is then in S3.
+
+        `deadline` is when an http(s) source must have been read, in seconds of `time.monotonic()`. Raises
+        TaskFailedError where no attempt can succeed, what `report` raises, and other errors where another
+        attempt may help.
+        """
+        scheme, _, rest = task.origin_url.partition("://")
+        if scheme == "s3":
+            bucket, _, key = rest.partition("/")
+            begun = 0.0
+        else:
+            bucket, key = self._store.bucket, f"{work_prefix(task.id, task.attempt)}source"
+            self._copy_in(task.origin_url, key, report, deadline)
+            begun = COPIED_IN
+        size, etag = self._store.look_at(bucket, key)
+        if size == 0:
+            raise TaskFailedError(
+                Failure.SOURCE_EMPTY, "The source is empty: it has 0 bytes. Upload it again."
+            )
+        facts = probe(self._tools, self._store.presigned_url(bucket, key), size)
+        return Source(bucket, key, etag, begun, facts)
+
+    def url(self, source: Source) -> str:
+        """Return a URL that FFmpeg reads the source from."""
+        return self._store.presigned_url(source.bucket, source.key)
+
+    def check_unchanged(self, source: Source) -> None:
+        """Refuse to make one result of two sources. Raises TaskFailedError."""
+        try:
+            _, etag = self._store.look_at(source.bucket, source.key)
+        except TaskFailedError:
+            # What is gone by now has been read before, or FFmpeg has said so.
+            return
+        if etag != source.etag:
+            raise TaskFailedError(
+                Failure.SOURCE_CHANGED,
+                "The source was changed while it was being transcoded. Create the task again.",
+            )
+
+    @contextmanager
+    def reading(self, source: Source) -> Iterator[None]:
+        """Report that a source was changed instead of the failure it led to. Raises TaskFailedError."""
+        try:
+            yield
+        except TaskFailedError:
+            self.check_unchanged(source)
+            raise
+
+    def _copy_in(self, url: str, key: str, report: Report, deadline: float) -> None:
+        with self._fetch(url, max_bytes=self._max_source_bytes, deadline=deadline) as stream:
+            copying = self._store.copy_in(stream, key)
+            try:
+                while not copying.done():
+                    report(COPIED_IN * fraction(stream.offset, stream.length))
+                    time.sleep(POLL)
+                copying.result()
+            except BaseException:
+                stream.abort()
+                copying.cancel()
+                with suppress(BaseException):
+                    copying.result()
+                raise

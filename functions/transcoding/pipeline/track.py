@@ -1,0 +1,224 @@
+"""A stream of the result in segments: taken from FFmpeg while it runs, set to their times, stored."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.encoding import command
+from transcoding.media.packaging import fragments, hls
+from transcoding.media.packaging.fragments import Content
+from transcoding.media.planning.cuts import Span
+from transcoding.media.planning.plan import PicturePlan, SoundPlan
+from transcoding.pipeline.uploads import Uploads
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What has been stored of a stream, or of a part of it: segments in order, with ticks a second.
+
+    `configuration` is a digest of what decoders are told of the stream: parts must have it in common. `codec`
+    is for playlists, and empty where none names it.
+    """
+
+    timescale: int
+    codec: str
+    configuration: str
+    segments: tuple[hls.Segment, ...] = ()
+    content: Content = field(default_factory=Content)
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds, also of what is missing in between."""
+        return (self.segments[-1].end - self.segments[0].start) / self.timescale if self.segments else 0.0
+
+
+def joined(tracks: Sequence[Track]) -> Track:
+    """Return the track that parts, in order, make together.
+
+    Raises TaskFailedError where there is nothing in them, and ValueError where they do not fit.
+    """
+    tracks = [track for track in tracks if track.segments]
+    if not tracks:
+        raise TaskFailedError(Failure.DAMAGED, "The source could not be decoded. Export or upload it again.")
+    described = {Track(track.timescale, track.codec, track.configuration) for track in tracks}
+    if len(described) > 1:
+        raise ValueError("the parts of a picture differ in how they are to be decoded")
+    return replace(
+        described.pop(),
+        segments=tuple(segment for track in tracks for segment in track.segments),
+        content=sum((track.content for track in tracks), Content()),
+    )
+
+
+class TrackWriter:
+    """Stores the segments of one stream, which FFmpeg makes in a folder of `folder`, under `prefix`.
+
+    With `span`, FFmpeg makes that part of the picture, and counts time from the part's first frame.
+    """
+
+    def __init__(
+        self,
+        stream: PicturePlan | SoundPlan,
+        folder: Path,
+        prefix: str,
+        uploads: Uploads,
+        span: Span | None = None,
+    ) -> None:
+        self.stream = stream
+        self._folder = folder / stream.name
+        self._folder.mkdir()
+        self._frames = _Times(self._folder / command.FRAMES)
+        self._packets = _Times(self._folder / command.PACKETS)
+        self._prefix = f"{prefix}{stream.name}/"
+        self._uploads = uploads
+        self._span = span
+        self._names: list[str] = []
+        self._segments: list[hls.Segment] = []
+        self._content = Content()
+        self._first_shown = 0
+
+    @property
+    def _picture(self) -> PicturePlan | None:
+        return self.stream if isinstance(self.stream, PicturePlan) else None
+
+    @property
+    def _kind(self) -> str:
+        """What the stream is in media types and in words."""
+        return "video" if self._picture else "audio"
+
+    @cached_property
+    def _written_init(self) -> bytes:
+        """The init segment as FFmpeg has written it."""
+        return (self._folder / command.INIT_SEGMENT).read_bytes()
+
+    @cached_property
+    def _init(self) -> bytes:
+        written = self._written_init
+        return fragments.with_media_time(written, self._delay) if self._span else written
+
+    @cached_property
+    def _facts(self) -> fragments.Init:
+        return fragments.read_init(self._init)
+
+    @cached_property
+    def _delay(self) -> int:
+        """How long before it is shown the first frame of every part is decoded, in ticks."""
+        if self._picture is None:
+            return 0
+        timescale = fragments.read_init(self._written_init).timescale
+        return round(self._picture.codec.reordered * timescale / self._picture.facts.frame_rate)
+
+    @cached_property
+    def _start(self) -> int:
+        """When the first frame is shown, in ticks of the result's timeline."""
+        return round(self._frames.first[0] * self._facts.timescale)
+
+    def starts_late(self) -> bool:
+        """Tell whether the part lacks frames at its start, as far as the frame rate tells."""
+        times = _Times(self._folder / command.FRAMES).of(0)
+        if not (self._span and self._picture and times):
+            return False
+        facts = self._picture.facts
+        return (
+            facts.constant_frame_rate and times[1] - self._span.start * facts.time_base > 2 / facts.frame_rate
+        )
+
+    def next_start(self) -> int | None:
+        """Return the tick of the source at which what is not stored starts; None before anything is."""
+        times = self._frames.of(self._content.samples) if self._segments else ()
+        if not (times and self._picture):
+            return None
+        return round(times[1] / self._picture.facts.time_base)
+
+    def collect(self) -> None:
+        """Store the segments that FFmpeg has finished since, and forget those that are stored."""
+        self._uploads.settle()
+        try:
+            playlist = (self._folder / command.PLAYLIST).read_text()
+        except FileNotFoundError:
+            return
+        for name in hls.finished_segments(playlist)[len(self._names) :]:
+            self._names.append(name)
+            path = self._folder / name
+            data = path.read_bytes()
+            if b"moof" not in data:
+                # All that FFmpeg writes of a stream, or of a part of it, that has no frame.
+                path.unlink()
+                continue
+            fragment = fragments.read(data)
+            if self._picture and not self._picture.copied:
+                fragment = self._set(fragment)
+                data = fragments.retimed(data, fragment)
+                path.write_bytes(data)
+            start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
+            segment = hls.Segment(start, end, len(data))
+            self._content += fragment.content()
+            self._segments.append(segment)
+            self._uploads.add(path, self._prefix + segment.name, f"{self._kind}/mp4")
+
+    def _set(self, fragment: fragments.Fragment) -> fragments.Fragment:
+        """Return a fragment of the picture with its right times."""
+        if self._segments:
+            seconds = self._packets.of(self._content.samples)[0] - self._packets.first[0]
+            ticks = self._first_shown + round(seconds * self._facts.timescale)
+            fragment = fragment.shown_from(ticks)
+        else:
+            self._first_shown, _ = fragment.shown()
+        return fragment.placed(self._start, self._first_shown, self._delay) if self._span else fragment
+
+    def store_init(self) -> None:
+        """Store the init segment. Raises TaskFailedError where nothing of the stream could be decoded."""
+        if not self._segments:
+            raise TaskFailedError(
+                Failure.DAMAGED, f"The source's {self._kind} could not be decoded. Export or upload it again."
+            )
+        path = self._folder / command.INIT_SEGMENT
+        path.write_bytes(self._init)
+        self._uploads.add(path, self._prefix + path.name, f"{self._kind}/mp4")
+
+    def track(self) -> Track:
+        """Return what has been stored so far."""
+        if not self._segments:
+            return Track(1, "", "")
+        digest = hashlib.sha256(self._facts.configuration).hexdigest()
+        codec = self.stream.codec.codec_string(self._init)
+        return Track(self._facts.timescale, codec, digest, tuple(self._segments), self._content)
+
+
+class _Times:
+    """The times that FFmpeg notes of frames while it runs, a line each; asked for in their order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self._place = 0
+        self._line: tuple[Fraction, ...] = ()
+
+    @cached_property
+    def first(self) -> tuple[Fraction, ...]:
+        """Those of the first frame, which must have been noted."""
+        return _Times(self._path).of(0)
+
+    def of(self, number: int) -> tuple[Fraction, ...]:
+        """Return the times, in seconds, of the frame of that number; empty if they are not noted yet."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._place)
+                for line in islice(file, number + 1 - self._read):
+                    if not line.endswith(b"\n"):
+                        break
+                    numbers = line.split()
+                    self._read += 1
+                    self._place += len(line)
+                    ticks = zip(numbers[::2], numbers[1::2], strict=True)
+                    self._line = tuple(int(n) * Fraction(base.decode()) for n, base in ticks)
+        except FileNotFoundError:
+            return ()
+        return self._line if self._read > number else ()

@@ -1,0 +1,366 @@
+"""Makes and publishes results: the stages in their order, for a whole task and for each part of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from aws_lambda_powertools import Logger
+from pydantic import TypeAdapter
+
+from transcoding.data.media_store import MediaStore
+from transcoding.data.storage import output_prefix, work_prefix
+from transcoding.errors import OutOfTimeError
+from transcoding.media.encoding import command
+from transcoding.media.ffmpeg.process import Encoder
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.inspection.facts import EntryPoint, SourceFacts
+from transcoding.media.inspection.probe import with_keyframes
+from transcoding.media.packaging.hls import Subtitles
+from transcoding.media.planning.cuts import (
+    Span,
+    begin,
+    cut,
+    entry_point,
+    is_large_copy,
+    look_up_step,
+    needed_entry_points,
+    part_length,
+    run_up,
+    span_frames,
+    span_seconds,
+)
+from transcoding.media.planning.formats import FORMATS, Packaging
+from transcoding.media.planning.plan import Plan, needs_keyframes, plan
+from transcoding.model import Part, PartKind, Task
+from transcoding.pipeline.encode import check_result, encode, reached
+from transcoding.pipeline.fetch import HttpSource
+from transcoding.pipeline.file import FilePackage
+from transcoding.pipeline.package import Package
+from transcoding.pipeline.progress import ENCODED, Report, fraction, report_rest
+from transcoding.pipeline.segments import SegmentsPackage
+from transcoding.pipeline.source import Source, SourceReader
+from transcoding.pipeline.track import Track, TrackWriter, joined
+from transcoding.pipeline.uploads import Uploads
+
+#: What is decoded only to get to a part is decoded at least so many times as fast as it plays.
+_RUN_UP_SPEED = 5.0
+#: What the sound is of a task's progress, where there is a picture.
+_SOUND_SHARE = 0.05
+#: Parts whose results are read at once.
+_READERS = 16
+
+logger = Logger(child=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An attempt at a task whose source has been looked at, with its plan."""
+
+    task: Task
+    source: Source
+    plan: Plan
+
+    def share(self, part: Part) -> float:
+        """Return what a part is of the whole task's progress, 0.0 to 1.0."""
+        whole = ENCODED - self.source.begun
+        if part.kind == "sound":
+            return whole * _SOUND_SHARE
+        pictures = whole * (1 - _SOUND_SHARE * self.plan.has_sound)
+        seconds = span_seconds(self.plan, Span(begin(self.source.facts), None))
+        return (
+            pictures * min(1.0, span_seconds(self.plan, Span(part.start, part.end)) / seconds)
+            if seconds
+            else 0.0
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What has been stored of a part: tracks by their streams' names, and beside the sound the subtitles."""
+
+    tracks: Mapping[str, Track]
+    texts: tuple[Subtitles, ...]
+
+
+class _LateEntryError(Exception):
+    """Reading from an entry point has missed frames of the part."""
+
+
+_SOURCE = TypeAdapter(Source)
+_MADE = TypeAdapter(Made)
+
+
+class Transcoder:
+    """Makes and publishes results; what it holds is made once in a process.
+
+    `part_seconds` and `fan_out_seconds` are in seconds of 1080p at 30 frames a second: the length of a part,
+    and the longest source that one worker does by itself.
+    """
+
+    def __init__(
+        self,
+        store: MediaStore,
+        tools: Tools,
+        *,
+        max_source_bytes: int,
+        part_seconds: float,
+        fan_out_seconds: float,
+        workers: int,
+        fetch: Callable[..., HttpSource] = HttpSource,
+    ) -> None:
+        self._store = store
+        self._tools = tools
+        self._sources = SourceReader(store, tools, max_source_bytes=max_source_bytes, fetch=fetch)
+        self._packages: Mapping[Packaging, Package] = {
+            Packaging.SEGMENTS: SegmentsPackage(store),
+            Packaging.FILE: FilePackage(store, tools),
+        }
+        self._part_seconds = part_seconds
+        self._fan_out_seconds = fan_out_seconds
+        self._workers = workers
+
+    def prepare(self, task: Task, report: Report, deadline: float) -> Prepared:
+        """Find the source, look at it, and plan.
+
+        `deadline` is when an http(s) source must have been read, in seconds of `time.monotonic()`. Raises
+        TaskFailedError where no attempt can succeed, what `report` raises, and other errors where another
+        attempt may help.
+        """
+        source = self._sources.look_at(task, report, deadline)
+        made = _plan(task, source.facts)
+        length = self._part_length(source.facts, made)
+        if length or (
+            task.attempt == 1 and needs_keyframes(source.facts, FORMATS[task.format], task.quality)
+        ):
+            step = length and look_up_step(source.facts, length)
+            source = replace(source, facts=with_keyframes(source.facts, self._sources.url(source), step))
+            made = _plan(task, source.facts)
+        # Of keyframes there are thousands.
+        told = replace(source.facts, keyframes=None, entry_points=())
+        logger.info("planned", task_id=task.id, source=str(told), streams=made.describe())
+        report(source.begun)
+        return Prepared(task, source, made)
+
+    def parts(self, prepared: Prepared) -> list[Part]:
+        """Return the parts that the task is to be made in; none where one worker does it all.
+
+        They are the sound and the text, in one piece, and the spans of the picture.
+        """
+        spans = self._spans(prepared)
+        kinds: list[tuple[PartKind, int, int | None]] = [("sound", 0, None)]
+        kinds = kinds if spans and prepared.plan.has_sound else []
+        kinds += [("picture", span.start, span.end) for span in spans]
+        task = prepared.task
+        return [Part(task.id, task.attempt, number, *rest) for number, rest in enumerate(kinds)]
+
+    def store(self, prepared: Prepared, parts: Sequence[Part]) -> None:
+        """Keep what the workers of parts need to know of the source."""
+        spans = [Span(part.start, part.end) for part in parts if part.kind == "picture"]
+        points = needed_entry_points(prepared.source.facts, spans)
+        facts = replace(prepared.source.facts, keyframes=None, entry_points=points)
+        kept = _SOURCE.dump_json(replace(prepared.source, facts=facts)).decode()
+        self._store.put(kept, _source_key(prepared.task), "application/json")
+
+    def recall(self, task: Task, part: Part) -> Prepared:
+        """Return what was stored for parts, planned for one of them.
+
+        What could not be copied is encoded at the next try, and so is what that leaves.
+        """
+        source = _SOURCE.validate_json(self._store.get(_source_key(task)))
+        first = part.kind == "sound" or part.start == begin(source.facts)
+        return Prepared(task, source, _plan(task, source.facts, part.tries if first else 2))
+
+    def run(self, prepared: Prepared, folder: Path, report: Report) -> str:
+        """Make the task's whole result and return the key that `target_url` is to point at.
+
+        `folder` is an empty one for temporary files. Raises as `prepare`.
+        """
+        task, source, made = prepared.task, prepared.source, prepared.plan
+        with self._sources.reading(source), Uploads(self._store) as uploads:
+            prefix = output_prefix(task.id, task.attempt)
+            publication = self._package(made).publication(made, folder, prefix, uploads)
+
+            def progress(encoder: Encoder) -> None:
+                publication.collect()
+                done = fraction(reached(made, encoder), made.duration)
+                report(source.begun + (ENCODED - source.begun) * done)
+
+            arguments = command.whole(self._tools, made, self._sources.url(source), folder)
+            encoder = encode(arguments, made, progress)
+            publication.collect()
+            check_result(made, encoder.frames, publication.duration(), encoder.errors)
+            self._sources.check_unchanged(source)
+            publication.finish(partial(report_rest, report))
+        return self.target_key(task)
+
+    def run_part(self, prepared: Prepared, part: Part, folder: Path, report: Report) -> int | None:
+        """Make and store a part of the result: a span of the picture, or all the sound. Raises as `prepare`.
+
+        Where `report` raises OutOfTimeError, the segments that are finished stay, and the tick is returned at
+        which what is left starts.
+        """
+        rest = None
+        with self._sources.reading(prepared.source), Uploads(self._store) as uploads:
+            if part.kind == "sound":
+                made = self._run_sound(prepared, folder, uploads, report)
+            else:
+                made, rest = self._run_picture(prepared, part, folder, uploads, report)
+            uploads.settle(wait=True)
+        text = _MADE.dump_json(made).decode()
+        self._store.put(text, _made_key(prepared.task, part.number), "application/json")
+        return rest
+
+    def finish(self, task: Task, parts: Sequence[Part], report: Report) -> str:
+        """Join the parts, which all are done, and return the key that `target_url` is to point at."""
+        # The sound's last try may have left the text out.
+        sound = next((part for part in parts if part.kind == "sound"), None)
+        source = _SOURCE.validate_json(self._store.get(_source_key(task)))
+        self._sources.check_unchanged(source)
+        whole = _plan(task, source.facts, sound.tries if sound else 0)
+        with ThreadPoolExecutor(_READERS) as pool:
+            made = list(
+                pool.map(
+                    lambda part: _MADE.validate_json(self._store.get(_made_key(task, part.number))), parts
+                )
+            )
+        tracks = {
+            stream.name: joined([one.tracks[stream.name] for one in made if stream.name in one.tracks])
+            for stream in whole.streams
+        }
+        texts = [text for one in made for text in one.texts]
+        duration = max(track.duration for track in tracks.values())
+        check_result(whole, tracks[whole.pictures[0].name].content.samples, duration)
+        self._package(whole).join(whole, task, tracks, texts, partial(report_rest, report))
+        return self.target_key(task)
+
+    def target_key(self, task: Task) -> str:
+        """Return the key that `target_url` is to point at: of what is stored last."""
+        return output_prefix(task.id, task.attempt) + FORMATS[task.format].target
+
+    def _run_sound(self, prepared: Prepared, folder: Path, uploads: Uploads, report: Report) -> Made:
+        made = prepared.plan
+        if not made.has_sound:
+            # A part of text alone whose text has been given up.
+            return Made({}, ())
+        package = self._package(made)
+        prefix = package.part_prefix(prepared.task)
+        (folder / command.SUBTITLES).mkdir()
+        writers = [TrackWriter(made.sound, folder, prefix, uploads)] if made.sound else []
+        arguments = command.sound(self._tools, made, self._sources.url(prepared.source), folder)
+        _run(arguments, made, writers, lambda encoder: report(fraction(encoder.position, made.duration)))
+        tracks = _tracks(writers)
+        duration = made.duration or max((track.duration for track in tracks.values()), default=0.0)
+        for writer in writers:
+            writer.store_init()
+        return Made(tracks, tuple(package.store_texts(made, folder, prefix, uploads, duration)))
+
+    def _run_picture(
+        self, prepared: Prepared, part: Part, folder: Path, uploads: Uploads, report: Report
+    ) -> tuple[Made, int | None]:
+        facts, made = prepared.source.facts, prepared.plan
+        span = Span(part.start, part.end, first=part.start == begin(facts))
+        prefix = self._package(made).part_prefix(prepared.task)
+        writers = [
+            TrackWriter(picture, folder, prefix, uploads, None if picture.copied else span)
+            for picture in made.pictures
+        ]
+        run = partial(self._run_span, prepared, span, folder, writers, report)
+        try:
+            rest = run(None if span.first else entry_point(facts.entry_points, part.start))
+        except _LateEntryError:
+            logger.warning("decoding from the beginning", task_id=part.task_id, part=part.number)
+            rest = run(None)
+        if span.first:
+            for writer in writers:
+                writer.store_init()
+        return Made(_tracks(writers), ()), rest
+
+    def _run_span(
+        self,
+        prepared: Prepared,
+        span: Span,
+        folder: Path,
+        writers: Sequence[TrackWriter],
+        report: Report,
+        point: EntryPoint | None,
+    ) -> int | None:
+        """Make a span of the picture, read from the entry point on; return as `run_part`."""
+        facts, made = prepared.source.facts, prepared.plan
+        frames = span_frames(made, span)
+
+        def progress(encoder: Encoder) -> None:
+            if point and any(writer.starts_late() for writer in writers):
+                raise _LateEntryError
+            report(fraction(encoder.frames, frames))
+
+        arguments = command.picture(
+            self._tools, made, span, point, self._sources.url(prepared.source), folder
+        )
+        try:
+            _run(arguments, made, writers, progress, run_up(facts, span, point) / _RUN_UP_SPEED)
+        except OutOfTimeError:
+            starts = [writer.next_start() for writer in writers]
+            known = [start for start in starts if start is not None]
+            if len(known) < len(starts):
+                raise
+            return min(known)
+        return None
+
+    def _spans(self, prepared: Prepared) -> tuple[Span, ...]:
+        facts, made = prepared.source.facts, prepared.plan
+        length = self._part_length(facts, made)
+        spans = cut(facts, made, length, self._workers) if length else ()
+        if len(spans) > 1:
+            return spans
+        whole = Span(begin(facts), None, first=True)
+        return (whole,) if is_large_copy(facts, made) else ()
+
+    def _part_length(self, source: SourceFacts, made: Plan) -> float | None:
+        return part_length(source, made, self._part_seconds, self._fan_out_seconds)
+
+    def _package(self, made: Plan) -> Package:
+        return self._packages[made.format.packaging]
+
+
+def _plan(task: Task, source: SourceFacts, tries: int = 0) -> Plan:
+    """Plan for a try: the second copies nothing, the third leaves out subtitles."""
+    tries = max(task.attempt, tries)
+    return plan(source, FORMATS[task.format], task.quality, may_copy=tries <= 1, with_text=tries <= 2)
+
+
+def _run(
+    arguments: Sequence[str],
+    made: Plan,
+    writers: Sequence[TrackWriter],
+    progress: Callable[[Encoder], None],
+    patience: float = 0.0,
+) -> None:
+    """Encode streams and collect their segments. Raises as `encode`."""
+
+    def collect(encoder: Encoder) -> None:
+        progress(encoder)
+        for writer in writers:
+            writer.collect()
+
+    encoder = encode(arguments, made, collect, patience)
+    with suppress(OutOfTimeError):  # it is done
+        progress(encoder)
+    for writer in writers:
+        writer.collect()
+
+
+def _tracks(writers: Sequence[TrackWriter]) -> dict[str, Track]:
+    return {writer.stream.name: writer.track() for writer in writers}
+
+
+def _source_key(task: Task) -> str:
+    return f"{work_prefix(task.id, task.attempt)}source.json"
+
+
+def _made_key(task: Task, number: int) -> str:
+    return f"{work_prefix(task.id, task.attempt)}parts/{number}.json"

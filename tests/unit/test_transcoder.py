@@ -1,0 +1,68 @@
+"""What the workers of parts are told of the source."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tests.unit.test_cuts import every, plan_of, source
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.planning.cuts import entry_point
+from transcoding.model import Task
+from transcoding.pipeline.source import Source
+from transcoding.pipeline.transcoder import Prepared, Transcoder
+
+
+@pytest.fixture
+def stored() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture
+def transcoder(stored: dict[str, str]) -> Transcoder:
+    store = SimpleNamespace(put=lambda text, key, kind: stored.update({key: text}), get=stored.__getitem__)
+    sizes = {"max_source_bytes": 1, "part_seconds": 7, "fan_out_seconds": 60, "workers": 10}
+    return Transcoder(cast(Any, store), Tools.within(Path("/opt/bin")), **sizes)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    """Three hours in which each frame is a keyframe."""
+    facts = source(10_800.0, keyframes=every(10_800, 1 / 25))
+    facts = replace(facts, keyframes=tuple(every(10_800, 1 / 25)))
+    now = datetime.now(UTC)
+    task = Task("17lok52y", "s3://source/key", 4, "m3u8", now, now, attempt=1)
+    return Prepared(task, Source("source", "key", '"tag"', 0.0, facts), plan_of(facts))
+
+
+def test_what_is_stored_for_parts_is_small_however_many_keyframes_there_are(transcoder, stored, prepared):
+    parts = transcoder.parts(prepared)
+    transcoder.store(prepared, parts)
+    (kept,) = stored.values()
+    assert len(kept) < 500 * len(parts) + 5000
+
+
+def test_a_part_begins_reading_at_its_own_entry_point(transcoder, prepared):
+    parts = transcoder.parts(prepared)
+    transcoder.store(prepared, parts)
+    points = prepared.source.facts.entry_points
+    for part in (part for part in parts if part.kind == "picture"):
+        recalled = transcoder.recall(prepared.task, part)
+        assert entry_point(recalled.source.facts.entry_points, part.start) == entry_point(points, part.start)
+
+
+def test_the_shares_of_all_parts_are_the_whole(transcoder, prepared):
+    parts = transcoder.parts(prepared)
+    assert sum(map(prepared.share, parts)) == pytest.approx(0.96)
+
+
+def test_the_second_try_of_the_first_part_and_every_later_part_encode(transcoder, prepared):
+    parts = transcoder.parts(prepared)
+    transcoder.store(prepared, parts)
+    for part, copies in ((parts[0], True), (replace(parts[0], tries=2), False), (parts[2], False)):
+        assert transcoder.recall(prepared.task, part).plan.copies is copies
