@@ -67,14 +67,14 @@ def test_frames_out_of_order_are_not_copied_from_a_container_without_their_times
     source = with_video(reordered=True)
     assert plan(source, MP4, 5).copies_picture
     made = plan(replace(source, container="avi"), MP4, 5)
-    assert made.describe()["video"] == "encode: the container does not tell when its frames are shown"
+    assert made.describe()["video"] == "encode: the container has no presentation times"
     assert plan(replace(SOURCE, container="avi"), MP4, 5).copies_picture
 
 
 def test_frames_of_unknown_length_are_not_copied_from_a_transport_stream():
     source = replace(with_video(constant_frame_rate=False), container="mpegts")
     made = plan(source, MP4, 5)
-    assert made.describe()["video"] == "encode: nothing tells how long its last frame is shown"
+    assert made.describe()["video"] == "encode: the duration of its last frame is unknown"
     assert plan(replace(SOURCE, container="mpegts"), MP4, 5).copies_picture
     assert plan(with_video(constant_frame_rate=False), MP4, 5).copies_picture
 
@@ -261,7 +261,7 @@ def test_keyframes_must_let_segments_be_short_enough(gap, obstacle):
 @pytest.mark.parametrize(
     ("changes", "obstacle"),
     [
-        ({"constant_frame_rate": False}, "its frames last unequally long"),
+        ({"constant_frame_rate": False}, "its frame rate varies"),
         ({"start": 0.0201}, "it starts later than the sound"),
         ({"start": 0.0199}, ""),
     ],
@@ -294,7 +294,7 @@ def test_a_picture_whose_keyframes_are_too_far_apart_is_encoded_for_segments_onl
 
 
 def test_a_picture_without_known_keyframes_is_encoded_for_segments():
-    assert "does not tell" in plan(replace(SOURCE, keyframes=None), HLS, 5).pictures[0].obstacle
+    assert "no index of its keyframes" in plan(replace(SOURCE, keyframes=None), HLS, 5).pictures[0].obstacle
 
 
 def test_keyframes_are_looked_up_only_where_the_plan_hangs_on_them():

@@ -23,7 +23,7 @@ from transcoding.pipeline.progress import POLL, Report
 from transcoding.pipeline.track import Track
 from transcoding.pipeline.uploads import Uploads
 
-#: A cue of text takes at least so many bytes of a file, with what tells its time.
+#: The least that a cue of text takes of a file with its times, bytes.
 _SMALLEST_CUE = 20
 
 

@@ -23,8 +23,8 @@ from transcoding.pipeline.uploads import Uploads
 class Track:
     """What has been stored of a stream, or of a part of it: segments in order, with ticks a second.
 
-    `configuration` is a digest of what decoders are told of the stream: parts must have it in common. `codec`
-    is for playlists, and empty where none names it.
+    `configuration` is a digest of the decoders' configuration, which parts must have in common. `codec` is
+    for playlists, and empty where none names it.
     """
 
     timescale: int
@@ -35,7 +35,7 @@ class Track:
 
     @property
     def duration(self) -> float:
-        """Length in seconds, also of what is missing in between."""
+        """Length in seconds, with what is missing in between."""
         return (self.segments[-1].end - self.segments[0].start) / self.timescale if self.segments else 0.0
 
 
@@ -121,7 +121,7 @@ class TrackWriter:
         return round(self._frames.first[0] * self._facts.timescale)
 
     def starts_late(self) -> bool:
-        """Tell whether the part lacks frames at its start, as far as the frame rate tells."""
+        """Return whether the part lacks frames at its start, judged by the frame rate."""
         times = _Times(self._folder / command.FRAMES).of(0)
         if not (self._span and self._picture and times):
             return False

@@ -47,7 +47,7 @@ from transcoding.pipeline.source import Source, SourceReader
 from transcoding.pipeline.track import Track, TrackWriter, joined
 from transcoding.pipeline.uploads import Uploads
 
-#: What is decoded only to get to a part is decoded at least so many times as fast as it plays.
+#: The run-up to a part is decoded at least this many times as fast as it plays.
 _RUN_UP_SPEED = 5.0
 #: What the sound is of a task's progress, where there is a picture.
 _SOUND_SHARE = 0.05
@@ -140,9 +140,9 @@ class Transcoder:
             step = length and look_up_step(source.facts, length)
             source = replace(source, facts=with_keyframes(source.facts, self._sources.url(source), step))
             made = _plan(task, source.facts)
-        # Of keyframes there are thousands.
-        told = replace(source.facts, keyframes=None, entry_points=())
-        logger.info("planned", task_id=task.id, source=str(told), streams=made.describe())
+        # There may be thousands of keyframes.
+        logged = replace(source.facts, keyframes=None, entry_points=())
+        logger.info("planned", task_id=task.id, source=str(logged), streams=made.describe())
         report(source.begun)
         return Prepared(task, source, made)
 

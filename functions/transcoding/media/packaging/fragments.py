@@ -21,7 +21,7 @@ _OFFSET, _FIRST_FLAGS, _DURATION, _SIZE, _FLAGS, _COMPOSITION = 0x1, 0x4, 0x100,
 #: Of a sample's flags: it cannot be decoded without others.
 _NOT_SYNC = 0x10000
 
-#: FFmpeg may read so many bytes past the end of a sample's data (AV_INPUT_BUFFER_PADDING_SIZE).
+#: FFmpeg may read this many bytes past the end of a sample's data (AV_INPUT_BUFFER_PADDING_SIZE).
 _PADDING = 64
 #: Bytes that are read from a stream at once.
 _CHUNK = 1 << 20
@@ -31,7 +31,7 @@ class Readable(Protocol):
     """A stream of bytes."""
 
     def read(self, size: int, /) -> bytes:
-        """Give at most `size` bytes; none only at the end."""
+        """Return at most `size` bytes; none only at the end."""
         ...
 
 
@@ -63,8 +63,8 @@ class Content:
 class Init:
     """What an init segment says of its one track: ticks a second, and the tick of its media shown first.
 
-    `delay` is how long nothing is shown before that, in ticks. `configuration` is what decoders are told of
-    the stream (the `stsd` box).
+    `delay` is how long nothing is shown before that, in ticks. `configuration` is the decoders' configuration
+    (the `stsd` box).
     """
 
     timescale: int
@@ -127,7 +127,7 @@ class Fragment:
     def shown_from(self, time: int) -> Fragment:
         """Return it with its first sample shown then.
 
-        FFmpeg's muxer tells that of a segment's first frame wrongly, where frames do not last equally long.
+        FFmpeg's muxer writes a wrong time of a segment's first frame where the frame rate varies.
         """
         first, *others = self.samples
         begin, next_begin = min(self.decode_time, time), self.decode_time + first.duration
@@ -262,7 +262,7 @@ def retimed(data: bytes, fragment: Fragment) -> bytes:
 def _boxes(
     data: bytes | memoryview, start: int = 0, end: int | None = None
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Give (name, start, end) of the content of each box and of those inside."""
+    """Yield (name, start, end) of the content of each box and of those inside."""
     end = len(data) if end is None else end
     while start + 8 <= end:
         size, name = struct.unpack_from(">I4s", data, start)

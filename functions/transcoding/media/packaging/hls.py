@@ -14,7 +14,7 @@ from transcoding.media.inspection.facts import TextFacts
 #: The media type of playlists (RFC 8216, 4).
 CONTENT_TYPE = "application/vnd.apple.mpegurl"
 
-#: Apple's characteristics of subtitles that tell of sounds, too.
+#: Apple's characteristics of subtitles that also describe sounds.
 _FOR_HEARING_IMPAIRED = (
     "public.accessibility.transcribes-spoken-dialog,public.accessibility.describes-music-and-sound"
 )
@@ -23,7 +23,7 @@ _SEGMENT = re.compile(r"^#EXTINF:.*\n(?!#)(\S+)$", re.MULTILINE)
 
 
 def segment_name(start: int | str, suffix: str = "m4s") -> str:
-    """Return the name of the segment that starts at this tick: it can be told without those before it."""
+    """Return the name of the segment that starts at this tick, which does not depend on those before it."""
     return f"{start}.{suffix}"
 
 
@@ -57,7 +57,7 @@ class Rendition:
 
     The init segment and the segments are named relative to that; WebVTT has no init segment and no codec.
     `timescale` is in ticks a second. `language` is a BCP 47 tag; it and `name` are empty where the source
-    tells none. `picture` is there of pictures only, and `channels` of sound.
+    has none. `picture` is there of pictures only, and `channels` of sound.
     """
 
     uri: str
@@ -203,7 +203,7 @@ def _subtitle_lines(subtitles: Sequence[Subtitles]) -> list[str]:
         while name in names:
             name, number = f"{plain} {number}", number + 1
         names.add(name)
-        # Of what a player could not tell apart, it may choose only the first by itself.
+        # Of renditions that a player cannot distinguish, it may choose only the first by itself.
         kind = (facts.language, facts.forced, facts.hearing_impaired)
         chosen = subtitle is default or kind not in kinds
         kinds.add(kind)

@@ -36,7 +36,7 @@ _BUFFER = 1 << 20
 _HEADERS = 1 << 16
 #: How often an index may turn out larger than the room that is kept for it.
 _TRIES = 3
-#: In an MP4, sound and picture take turns of so many seconds: shorter ones make the index larger.
+#: In an MP4, sound and picture alternate every so many seconds: shorter turns make the index larger.
 _TURN = 1.0
 #: FFmpeg lets no run of one stream be longer, bytes (movenc.c).
 _LONGEST_RUN = 1 << 20
@@ -50,8 +50,8 @@ _OPTIONS = MappingProxyType({"max_delay": "700000"})
 class Piece:
     """One stream of the result.
 
-    `open` gives it from its beginning each time it is called: an init segment and all fragments; of text,
-    any container that FFmpeg reads. `content` and `seconds`, the length, tell how much room its index needs.
+    `open` opens it from its beginning each time it is called: an init segment and all fragments; of text,
+    any container that FFmpeg reads. Its index's size follows from `content` and `seconds`, the length.
     `labels` are its metadata; `text_flags`, of text only, FFmpeg's dispositions, joined by a plus.
     """
 
@@ -67,7 +67,8 @@ class Piece:
         return self.text_flags is not None
 
 
-#: Opens the result, whose first so many bytes can be amended. It is complete when the block ends; when an
+#: Opens the result; its first bytes, as many as the argument says, can be amended. It is complete when the
+#: block ends; when an
 #: exception ends the block, nothing is left of it.
 Opening = Callable[[int], AbstractContextManager[Writable]]
 
@@ -107,8 +108,8 @@ _INDEXES = MappingProxyType({"mp4": _MP4, "mov": _MP4, "matroska": _MATROSKA, "w
 def join(pieces: Sequence[Piece], muxer: str, opening: Opening, report: Callable[[float], None]) -> None:
     """Make one file of the pieces, its index in front where the format has one.
 
-    `report` is told the share that is done, and may raise to end it. Raises ValueError where a piece is not
-    what it should be, what opening, reading and writing raise, and FFmpegError.
+    `report` takes the share that is done, and may raise to end the join. Raises ValueError where a piece is
+    not what it should be, what opening, reading and writing raise, and FFmpegError.
     """
     index = _INDEXES.get(muxer)
     if muxer == "flv":
@@ -192,8 +193,8 @@ def _add_stream(
             frame = media.first[0].duration
             if container.format.name == "matroska" and source.codec_context.name == "aac":
                 header = BytesIO(_matroska_header(source, media.init.media_time - media.init.delay))
-                with av.open(header, format="matroska") as told:
-                    stream = _copy(container, told.streams.audio[0])
+                with av.open(header, format="matroska") as described:
+                    stream = _copy(container, described.streams.audio[0])
             else:
                 stream = _copy(container, source)
         else:
@@ -230,7 +231,7 @@ def _media_packets(
 
 
 def _skip(ticks: int) -> PacketSideData:
-    """Tell that so much of the end of what a packet decodes to is not to be heard."""
+    """Return the side data that hides so many ticks of the end of what a packet decodes to."""
     side_data = PacketSideData(_SKIP_SAMPLES, 10)  # type: ignore[call-arg]
     side_data.update(struct.pack("<IIBB", 0, ticks, 0, 0))
     return side_data
@@ -251,7 +252,7 @@ def _with_decode_times(media: FragmentedMp4, depth: int) -> Iterator[tuple[Coded
         heapq.heappush(waiting, sample.time)
         decoded = heapq.heappop(waiting) if number >= depth else ahead[number] - lag
         if decoded > sample.time:
-            raise ValueError("frames are further out of order than their codec's header tells")
+            raise ValueError("frames are further out of order than their codec's header says")
         yield sample, decoded
 
 
@@ -278,8 +279,8 @@ def _text_packets(stream: Stream, source: InputContainer) -> Iterator[tuple[floa
 def _matroska_header(sound: AudioStream, padding: int) -> bytes:
     """Return a Matroska file that has nothing but the description of the sound.
 
-    What the encoder has put before it, `padding` samples, would be heard if that were not told. FFmpeg finds
-    the number when it reads Matroska, not when it reads MP4, and PyAV cannot set it.
+    Without it, the encoder's padding, `padding` samples, would be heard. FFmpeg takes the number from
+    Matroska, not from MP4, and PyAV cannot set it.
     """
     delay = round(padding * 1e9 / sound.codec_context.sample_rate)
     entry = [

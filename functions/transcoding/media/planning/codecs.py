@@ -60,14 +60,14 @@ class PictureCodec:
     reordered: int = 0
     in_parts: bool = True
     #: What every player of the last ten years decodes, by FFmpeg's names; `highest_level` is ten times the
-    #: codec's own number, as ffprobe tells it.
+    #: codec's own number, as ffprobe reports it.
     copyable_profiles: frozenset[str] = frozenset()
     copyable_pixels: frozenset[str] = frozenset({"yuv420p", "yuvj420p"})
     highest_level: int = 52
     codec_string: Callable[[bytes], str] = _no_name
 
     def crf(self, short_side: int) -> int:
-        """Return the CRF of a picture whose shorter side has so many pixels; 0 where the codec has none."""
+        """Return the CRF of a picture of this shorter side, in pixels; 0 where the codec has none."""
         return next((crf for side, crf in self.crfs.items() if short_side <= side), 0)
 
     def options(self, rung: Rung, crf: int) -> list[str]:

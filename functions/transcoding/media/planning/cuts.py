@@ -1,8 +1,8 @@
 """Where a long source is cut into parts: pure functions from facts and a plan to spans of the picture.
 
 A part starts with the first frame at or after its start and ends before the first one at or after its end,
-both told in ticks of the source's time base: so every frame is in exactly one part, wherever the cuts are.
-They are put where little must be decoded only to get there: soon after a keyframe, where one is near.
+both in ticks of the source's time base: so every frame is in exactly one part, wherever the cuts are. A
+cut is at a keyframe where one is near: a worker has to decode from the keyframe before its part's start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DECODING, _SLOW_DECODING = 0.15, 0.3
 _SLOW_DECODERS = frozenset({"hevc", "av1", "vp9", "prores"})
 #: The cost of a second of 1080p at 30 frames a second: what parameters count in.
 _REFERENCE = 1920 * 1080 * 30 * (1 + _DECODING)
-#: More parts than this of one task would crowd its item in the table; they get longer instead.
+#: The most parts of one task, whose workers all write to its item; parts get longer instead.
 MOST_PARTS = 1000
 #: Each look-up of a keyframe takes several reads of the source.
 _MOST_LOOK_UPS = 128
@@ -78,10 +78,10 @@ def part_length(source: SourceFacts, plan: Plan, part_seconds: float, threshold:
 
 
 def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
-    """Whether the picture is copied into a file that is too large for one worker's /tmp.
+    """Return whether the picture is copied into a file that is too large for one worker's /tmp.
 
-    Then picture and sound are stored apart, and joined. FFmpeg's muxer of segments tells the times of frames
-    that last unequally long wrongly, so they are not.
+    Then picture and sound are stored apart, and joined; but not a picture of a variable frame rate, as
+    FFmpeg's muxer of segments writes wrong times of its frames.
     """
     facts = plan.source_picture
     if facts is None or not plan.copies_picture or plan.format.segmented:
@@ -91,7 +91,7 @@ def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
 
 
 def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[Span, ...]:
-    """Cut the picture into parts of about `length` seconds; a single one where nothing tells where to.
+    """Cut the picture into parts of about `length` seconds; a single one where no entry points are known.
 
     Their number is such that each of the workers has as many; the sound is one as well.
     """
@@ -143,7 +143,7 @@ def needed_entry_points(source: SourceFacts, spans: Sequence[Span]) -> tuple[Ent
 
 
 def look_up_step(source: SourceFacts, length: float) -> float:
-    """Return how many seconds apart entry points are to be looked up where no index tells them."""
+    """Return how many seconds apart entry points are to be looked up where the container has no index."""
     return max(length / 2, (source.duration or 0.0) / _MOST_LOOK_UPS)
 
 

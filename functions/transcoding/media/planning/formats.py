@@ -60,7 +60,7 @@ class Format:
     def names_streams(self) -> bool:
         """Whether streams have their source's names.
 
-        Playlists tell names themselves; and in a file of sound alone, it would be the title of the song.
+        Playlists hold the names themselves; and in a file of sound alone, the name would be the song's title.
         """
         return not self.segmented and self.picture is not None
 
@@ -140,7 +140,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 picture=GIF,
                 sound=None,
                 needs_picture=True,
-                # It grows by the pixel. Its clock ticks 100 times a second: 8 ticks a frame.
+                # Its size grows with its pixels. Its clock ticks 100 times a second: 8 ticks a frame.
                 short_side=480,
                 frame_rate=Fraction(25, 2),
                 seconds=60.0,

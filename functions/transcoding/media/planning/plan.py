@@ -24,10 +24,11 @@ LONGEST_GAP = 3600
 #: A segment's length, rounded, must not be over the target duration (RFC 8216, 4.3.3.1).
 _LONGEST_SEGMENT = SEGMENT_SECONDS + 0.499
 
-#: A pixel that is longer than this many times its other side is a writer's mistake, and taken as square.
+#: A pixel aspect ratio beyond this is a mistake of the writer's; such pixels count as square.
 _ODDEST_PIXEL = Fraction(8)
 _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
-#: Seconds between the starts of picture and sound: that are none, and that can be seen and heard.
+#: Seconds between the starts of picture and sound: below the first they are together, above the second
+#: a viewer notices.
 _IN_STEP, _OUT_OF_STEP = 0.001, 0.02
 #: Containers whose clocks may jump. FFmpeg lets their times begin with the first stream that it reads.
 _CLOCKED = frozenset({"mpegts", "mpeg", "ogg"})
@@ -97,9 +98,9 @@ class Plan:
     """What to make of a source; times in seconds.
 
     `pictures` are the renditions of the source's one picture, which one decode feeds. `duration` is how long
-    the result will be, None where the source does not tell, `estimated` whether it may as well be another
-    length. `origin` is where the result's timeline begins on the source's, and `source_start` where the
-    source's own does; None: with the first of the streams that are read.
+    the result will be, None where it is unknown, `estimated` whether it is only a guess. `origin` is where
+    the result's timeline begins on the source's, and `source_start` where the source's own does; None: with
+    the first of the streams that are read.
     """
 
     format: Format
@@ -107,7 +108,7 @@ class Plan:
     pictures: tuple[PicturePlan, ...]
     sound: SoundPlan | None
     segment_seconds: float = SEGMENT_SECONDS
-    #: Whether each frame has a length of its own in the source, so that a long one is meant.
+    #: Whether the container stores each frame's duration, so that a long one is meant.
     tells_lengths: bool = False
     texts: tuple[TextPlan, ...] = ()
     origin: float = 0.0
@@ -153,9 +154,9 @@ def plan(
 ) -> Plan:
     """Return what to make of `source` in the format and the quality (1 to 5) asked for.
 
-    Without `may_copy` all is encoded, and without `with_text` subtitles are left out: each has been tried,
-    and may be why an attempt has failed.
-    Raises TaskFailedError where the format cannot hold what the source has.
+    Without `may_copy` every stream is encoded, and without `with_text` subtitles are left out: an earlier
+    attempt may have failed over either. Raises TaskFailedError where the format cannot hold what the source
+    has.
     """
     if source.video is None and target.needs_picture:
         raise TaskFailedError(
@@ -194,7 +195,7 @@ def plan(
 
 
 def needs_keyframes(source: SourceFacts, target: Format, quality: int) -> bool:
-    """Whether the plan hangs on where the source's keyframes are."""
+    """Return whether the plan depends on the source's keyframes."""
     return target.segmented and any(
         not _picture_obstacle(source, target.picture, size)
         for size in _output_sizes(source.video, target, quality)
@@ -293,7 +294,7 @@ def segment_starts(keyframes: tuple[float, ...], length: float) -> list[float]:
 def _duration(
     source: SourceFacts, pictures: tuple[PicturePlan, ...], sound: SoundPlan | None, origin: float
 ) -> float | None:
-    # The container counts streams that are left out, and a stream counts what an edit list leaves out.
+    # The container's duration counts streams that are left out, a stream's what an edit list hides.
     streams = [stream.facts for stream in (*pictures[:1], sound) if stream]
     ends = [stream.start - origin + stream.duration for stream in streams if stream.duration]
     if len(ends) < len(streams):
@@ -314,7 +315,7 @@ def _picture_obstacle(source: SourceFacts, codec: PictureCodec, size: tuple[int,
         (video.profile not in codec.copyable_profiles, f"its profile is {video.profile}"),
         (video.pixel_format not in codec.copyable_pixels, f"its pixels are {video.pixel_format}"),
         (video.full_range, "its colours are full range"),
-        # What is not told may be copied: players guess it from the size, as is done here.
+        # A picture without colour tags may be copied: players guess them from its size, as `meant` does.
         (not is_common(colour), f"its colours are {colour.primaries}, {colour.transfer}"),
         (video.level > codec.highest_level, f"its level is {video.level / 10}"),
         (video.interlaced, "it is interlaced"),
@@ -322,11 +323,11 @@ def _picture_obstacle(source: SourceFacts, codec: PictureCodec, size: tuple[int,
         (video.trimmed, "an edit list hides some of it"),
         (
             source.container == "avi" and video.reordered,
-            "the container does not tell when its frames are shown",
+            "the container has no presentation times",
         ),
         (
             source.container == "mpegts" and not video.constant_frame_rate,
-            "nothing tells how long its last frame is shown",
+            "the duration of its last frame is unknown",
         ),
         (video.pixel_aspect != 1, "its pixels are not square"),
         ((video.width, video.height) != size, f"it is {video.width}x{video.height}"),
@@ -340,9 +341,9 @@ def _segments_obstacle(source: SourceFacts, video: VideoFacts, late: float) -> s
     """Return why a picture that fits cannot be copied into segments; it starts `late` seconds after sound."""
     obstacles = (
         (late > _OUT_OF_STEP, "it starts later than the sound"),
-        # FFmpeg's muxer tells the times of its segments' first frames wrongly.
-        (not video.constant_frame_rate, "its frames last unequally long"),
-        (source.keyframes is None, "the container does not tell where its keyframes are"),
+        # FFmpeg's muxer writes wrong times of its segments' first frames.
+        (not video.constant_frame_rate, "its frame rate varies"),
+        (source.keyframes is None, "the container has no index of its keyframes"),
         (
             copyable_segment_seconds(source.keyframes or (), source.duration) is None,
             f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s",
@@ -352,7 +353,7 @@ def _segments_obstacle(source: SourceFacts, video: VideoFacts, late: float) -> s
 
 
 def picture_bit_rate(source: SourceFacts, video: VideoFacts) -> int | None:
-    """Return the bit rate of the source's picture, in bits per second, as far as it is told."""
+    """Return the bit rate of the source's picture, in bits per second; None where it is unknown."""
     if video.bit_rate:
         return video.bit_rate
     if source.bit_rate:
