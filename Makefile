@@ -78,10 +78,11 @@ test-integration: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## the tem
 test-media: $(PROJECT) $(FFMPEG) ## media tests with the slow ones: all sources, formats and qualities
 	$(RUN) -m pytest tests/media
 
-lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, the template, and what is generated being current
+lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and whether generated files are current
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict functions local
+	PYTHONPATH=functions .venv/bin/lint-imports --no-logo --no-cache
 	.local/envs/sam/bin/sam validate --lint --template template.yaml
 	.local/envs/checkov/bin/checkov
 	$(RUN) -m local.openapi --check
