@@ -12,6 +12,7 @@ import pytest
 
 from tests.media.conftest import ffmpeg, ffprobe
 from transcoding.errors import Failure, TaskFailedError
+from transcoding.media import languages
 
 H264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 SECONDS = 0.5
@@ -294,3 +295,14 @@ def test_sound_that_is_only_announced_does_no_harm(clips, transcode):
     mute = clip.with_name("mute.ts")
     mute.write_bytes(b"".join(p for p in packets if (p[1] & 31) << 8 | p[2] != 0x101))
     assert set(transcode(mute, "mp4", 5).streams()) == {"video"}
+
+
+def test_quicktime_keeps_the_languages_that_it_has_numbers_for(tmp_path):
+    tags = ["de", "fa", "fil", "fo", "fr", "hr", "pa", "sr", "sv", "zh"]
+    told = " ".join(
+        f"-map 0 -metadata:s:{n} language='{languages.code(tag, quicktime=True)}'"
+        for n, tag in enumerate(tags)
+    )
+    ffmpeg(f"{tones(440)} {told} -c:a pcm_s16le {{0}}", tmp_path / "languages.mov")
+    streams = ffprobe(tmp_path / "languages.mov")["streams"]
+    assert [languages.tag(stream["tags"]["language"]) for stream in streams] == tags

@@ -5,7 +5,6 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcoding.media import languages
 from transcoding.media.packaging import subtitles
 from transcoding.media.packaging.subtitles import MAX_CUE, SEGMENT_SECONDS, Cue
 
@@ -98,17 +97,3 @@ def test_a_hostile_stream_is_bounded():
     segments = subtitles.segments(cues, 36_000)
     assert len(segments) == 600
     assert max(len(text) for _, _, text in segments) < 110_000
-
-
-def test_codes_become_tags_and_back():
-    assert [
-        languages.tag(code) for code in ("ger", "deu", "DE", "fil", "pt-BR", "sve", "und", "qaa", "", 'e"n')
-    ] == [*("de", "de", "de", "fil", "pt-BR", "sv", "", "", "", "")]
-    assert [languages.code(tag) for tag in ("de", "pt-BR", "fil", "")] == ["deu", "por", "fil", "und"]
-    assert [languages.code(tag, quicktime=True) for tag in ("de", "sv", "fr", "en")] == [
-        "ger",
-        "sve",
-        "fra",
-        "eng",
-    ]
-    assert [languages.name(tag) for tag in ("de", "fil", "")] == ["German", "fil", ""]
