@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import resource
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
+
+import certifi
 
 from transcoding.errors import Failure, TaskFailedError
 
@@ -47,8 +48,8 @@ DEMUXERS = (
 )
 _PROTOCOLS = {"http": "http,tcp", "https": "https,tls,tcp"}
 
-#: Whom FFmpeg trusts, as the clients of AWS do: it has no certificates of its own.
-CA_FILE = resources.files("botocore") / "cacert.pem"
+#: The authorities that FFmpeg trusts, as it has none of its own. The clients of AWS find and use them too.
+CA_FILE = Path(certifi.where())
 
 #: How long a read may wait for the network, seconds.
 NETWORK_TIMEOUT = 30
