@@ -81,11 +81,11 @@ test-media: $(PROJECT) $(FFMPEG) ## media tests with the slow ones: all sources,
 lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and whether generated files are current
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy --strict functions local
+	.venv/bin/mypy --strict functions local docs benchmarks layers
 	PYTHONPATH=functions .venv/bin/lint-imports --no-logo --no-cache
 	.local/envs/sam/bin/sam validate --lint --template template.yaml
 	.local/envs/checkov/bin/checkov
-	$(RUN) -m local.openapi --check
+	$(RUN) -m docs.openapi --check
 	@for export in $(EXPORTED); do \
 	  $(EXPORT) $${export%:*} | cmp -s - functions/$${export#*:} \
 	    || { echo "functions/$${export#*:} is not what uv.lock says: run make lock" >&2; exit 1; }; \
@@ -98,7 +98,7 @@ bench: $(PROJECT) $(MINISTACK) $(FFMPEG) ## measure speed, memory and cost: QUIC
 
 .PHONY: openapi lock build clean
 openapi: $(PROJECT) ## write docs/openapi.json from the code
-	$(RUN) -m local.openapi
+	$(RUN) -m docs.openapi
 
 lock: $(UV) ## update uv.lock from pyproject.toml, and the functions' requirements from uv.lock
 	$(UV) lock --python $(PYTHON_PATH)

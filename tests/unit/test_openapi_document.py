@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local import openapi
+from docs import openapi
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def document(environment: None) -> dict[str, Any]:
 
 
 def test_the_committed_document_is_current(document: dict[str, Any]) -> None:
-    assert json.loads(openapi.TARGET.read_text()) == document, "run python -m local.openapi"
+    assert json.loads(openapi.TARGET.read_text()) == document, "run python -m docs.openapi"
 
 
 def test_it_has_the_five_calls(document: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Writes docs/openapi.json, the description of the API, from the code of its functions.
+"""Write docs/openapi.json, the description of the API, from the code of its functions.
 
-python -m local.openapi          write it
-python -m local.openapi --check  fail if it is not current
+python -m docs.openapi          write the file
+python -m docs.openapi --check  fail if the file is not current
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "openapi.json"
 FUNCTIONS = ("create_transcode", "get_transcodes", "get_transcode", "delete_transcode", "delete_transcodes")
 
-#: The functions read their environment when they are imported. Nothing is called.
+#: The functions read their environment when they are imported. No AWS service is called.
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
@@ -30,7 +30,7 @@ ENVIRONMENT = {
 
 
 def describe() -> dict[str, Any]:
-    """Merge the descriptions of the functions' resolvers."""
+    """Return the merged descriptions of the functions' resolvers."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if str(ROOT / "functions") not in sys.path:
@@ -44,11 +44,11 @@ def describe() -> dict[str, Any]:
         paths |= document["paths"]
         schemas |= document["components"]["schemas"]
 
-    # Powertools describes an answer of its own, in whose place the resolver gives 400 and the envelope.
+    # Powertools describes a 422 for wrong parameters; the resolver returns 400 in the envelope instead.
     for item in paths.values():
         for operation in item.values():
             del operation["responses"]["422"]
-    # A task that is made can be looked up and deleted.
+    # The task that a call creates can be shown and deleted.
     paths["/transcoding/api/create-transcode"]["post"]["responses"]["200"]["links"] = {
         "get": {"operationId": "getTranscode", "parameters": {"id": "$response.body#/id"}},
         "delete": {"operationId": "deleteTranscode", "requestBody": {"id": "$response.body#/id"}},
@@ -62,13 +62,13 @@ def describe() -> dict[str, Any]:
         "info": {
             "title": "Transcoding API",
             "version": "1.0.0",
-            "description": "Video transcoding: create tasks, follow them, delete them. Every answer is an "
-            "object with `errcode` (1000 when all is well, else 1000 + the HTTP status) and `msg`.",
+            "description": "Video transcoding: create tasks, follow them, delete them. Every response is "
+            "an object with `errcode` (1000 on success, else 1000 + the HTTP status) and `msg`.",
         },
         "servers": [
             {
                 "url": "https://{api}.execute-api.{region}.amazonaws.com/{stage}",
-                "description": "The stack's API; its outputs tell the address.",
+                "description": "The API of a stack, whose output `ApiUrl` is this URL.",
                 "variables": {
                     "api": {"default": "api"},
                     "region": {"default": "us-east-1"},
@@ -86,20 +86,20 @@ def describe() -> dict[str, Any]:
 
 
 def _number(text: str) -> float:
-    """Read a number; Powertools writes the bounds of integers as floats."""
+    """Read a number. Powertools writes the bounds of integers as floats."""
     return int(float(text)) if float(text).is_integer() else float(text)
 
 
 def render() -> str:
-    """Render the description as the file holds it."""
+    """Return the description as the file holds it."""
     return json.dumps(describe(), indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
-    """Write the file, or check it."""
+    """Write the file, or with --check compare it."""
     if sys.argv[1:] == ["--check"]:
         if not TARGET.exists() or TARGET.read_text() != render():
-            sys.exit(f"{TARGET.relative_to(ROOT)} is not current: run python -m local.openapi")
+            sys.exit(f"{TARGET.relative_to(ROOT)} is not current: run python -m docs.openapi")
     elif sys.argv[1:]:
         sys.exit(__doc__)
     else:
