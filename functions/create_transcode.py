@@ -28,7 +28,7 @@ app = create_resolver()
 @app.post(
     f"{PREFIX}/create-transcode",
     summary="Create a task and start it",
-    description="The task is queued at once; `get-transcode` tells how it gets on.",
+    description="The task is queued at once; `get-transcode` reports its progress.",
     operation_id="createTranscode",
     responses=answers(Created, {400: "A parameter is missing or wrong", 413: "The body is over 64 KiB"}),
 )
@@ -38,7 +38,7 @@ def create_transcode(
         IdempotencyKey,
         Header(
             alias="Idempotency-Key",
-            description="Within 24 hours, a call with the same key gives the same task.",
+            description="Within 24 hours, a call with the same key returns the same task.",
         ),
     ] = None,
 ) -> Created:

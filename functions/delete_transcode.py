@@ -25,7 +25,7 @@ app = create_resolver()
 @app.post(
     f"{PREFIX}/delete-transcode",
     summary="Delete a task",
-    description="In every status. A task that runs is stopped, and what it has stored is removed.",
+    description="In any status. A task that is running is stopped, and its stored objects are removed.",
     operation_id="deleteTranscode",
     responses=answers(
         Deleted, {400: "The id is missing", 404: "No such task", 413: "The body is over 64 KiB"}

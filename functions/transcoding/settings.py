@@ -1,4 +1,4 @@
-"""The environment of each function, read once when it starts; a missing variable fails then, by its name."""
+"""The environment variables of each function, read and checked once when it starts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Name = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Settings(BaseModel):
-    """What every function needs."""
+    """The environment of every function. Fields have the variables' names, in lower case."""
 
     model_config = ConfigDict(frozen=True, alias_generator=str.upper)
 
     table_name: Name
-    #: The zone of the times in answers.
+    #: The zone of the times in responses.
     timezone: ZoneInfo = ZoneInfo("Asia/Shanghai")
 
     @classmethod
     def read(cls) -> Self:
-        """Read the process's environment. Raises pydantic's ValidationError, which names the variable."""
+        """Return this process's settings. Raises pydantic's ValidationError, which names the variable."""
         return cls.model_validate(dict(os.environ))
 
 
@@ -38,7 +38,7 @@ class DeleteSettings(Settings):
     """The environment of delete_transcode and delete_transcodes."""
 
     output_bucket: Name
-    #: A day at least, so that a task outlives the idempotency key it was created with.
+    #: At least a day, so that a task outlives the idempotency key that it was created with.
     retention_days: Annotated[int, Field(ge=1)] = 30
 
     @property
@@ -58,7 +58,7 @@ class SweepSettings(Settings):
 
     queue_url: Name
     output_bucket: Name
-    #: The most workers that run at once; so many parts of a task are queued at a time.
+    #: The most workers that run at once, and the most parts of one task that are queued at once.
     max_workers: Annotated[int, Field(ge=1)] = 10
 
 
@@ -67,20 +67,20 @@ class WorkerSettings(Settings):
 
     queue_url: Name
     output_bucket: Name
-    #: What stands before an object's key in `target_url`, without a slash at its end.
+    #: The part of `target_url` before the object's key, without a slash at its end.
     output_base_url: Name
     lease_seconds: Annotated[int, Field(ge=5)] = 60
-    #: The most workers that run at once; so many parts of a task are queued at a time.
+    #: The most workers that run at once, and the most parts of one task that are queued at once.
     max_workers: Annotated[int, Field(ge=1)] = 10
-    #: The length of a part, and the longest source that one worker does by itself, both in seconds of 1080p
-    #: at 30 frames a second: of what is more or less work, parts are shorter or longer.
+    #: The length of a part, and of the longest source that one worker transcodes by itself, in seconds of
+    #: 1080p at 30 frames a second. Smaller pictures are less work, so their parts are longer.
     part_seconds: Annotated[float, Field(ge=1)]
     fan_out_seconds: Annotated[float, Field(ge=0)]
     ffmpeg_dir: Path = Path("/opt/bin")
-    #: The most bytes that are copied from an http(s) source.
+    #: The most bytes that the worker copies from an http(s) source.
     max_source_bytes: Annotated[int, Field(gt=0)]
 
     @property
     def lease(self) -> timedelta:
-        """How long a worker owns its task without a heartbeat."""
+        """How long a worker owns its task after its last heartbeat."""
         return timedelta(seconds=self.lease_seconds)

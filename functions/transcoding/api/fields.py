@@ -1,7 +1,7 @@
-"""The types of the API's parameters: each reads a value, says why it refuses one, and describes itself.
+"""The types of the API's parameters. Each validates a value, words its refusal and has a JSON Schema.
 
-A refusal is a phrase that goes after the parameter's name: "must be a whole number from 1 to 5". What a type
-describes is what it takes: the patterns that OpenAPI shows are those that values are matched with.
+A refusal is a phrase that follows the parameter's name: "must be a whole number from 1 to 5". Values are
+matched against the same patterns that the OpenAPI description shows.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ def _refuse(phrase: str) -> PydanticCustomError:
     return PydanticCustomError("refused", "{phrase}", {"phrase": phrase})
 
 
-# Compared by identity: Powertools puts annotations into sets, and a schema has no hash.
+# Compared by identity: Powertools puts annotations into sets, and a dict has no hash.
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """A pydantic annotation: values go through `read`, and are described by `schema`."""
+    """A pydantic annotation: `read` validates and converts a value, `schema` describes the valid ones."""
 
     read: Callable[[Any], Any]
     schema: dict[str, Any]
 
     def __get_pydantic_core_schema__(self, source: object, handler: object) -> CoreSchema:
-        """Take no other part of the type into account."""
+        """Return the schema of `read` alone, whatever the annotated type is."""
         return core_schema.no_info_plain_validator_function(self.read)
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Describe the values that are taken."""
+        """Return the JSON Schema of the valid values."""
         return self.schema
 
 
 def _whole_number(digits: str, phrase: str) -> Callable[[Any], int]:
-    """Make a reader of whole numbers; `digits` is the pattern of those that are in range."""
+    """Return a reader of whole numbers. `digits` is the pattern of those in range, `phrase` the refusal."""
 
     def read(value: Any) -> int:
-        # JSON Schema counts 3.0 among the integers. Python counts True, JSON does not.
+        # To JSON Schema, 3.0 is an integer. To Python, True is one; to JSON it is not.
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -122,7 +122,7 @@ SourceUrl = Annotated[
     str, Read(_source_url, {"type": "string", "maxLength": MAX_URL_LENGTH, "pattern": _URL})
 ]
 
-#: In a JSON body, null stands for the default.
+#: In a JSON body, null means the default.
 Quality = Annotated[
     int,
     Read(
@@ -141,7 +141,7 @@ FormatName = Annotated[str, Read(_format, {"enum": [*FORMATS, None]})]
 TaskId = Annotated[str, Read(_text, {"type": "string", "minLength": 1})]
 TaskIds = Annotated[list[str], Read(_ids, {"type": "string", "pattern": f"[^,{_BLANKS}]"})]
 
-# Query strings and headers are text by nature: described by what the text means.
+# Query strings and headers are always text, so their schemas describe what the text means.
 Page = Annotated[
     int,
     Read(

@@ -1,6 +1,6 @@
-"""The way in and out of every API function: what a body may be, what an answer is, what an error becomes.
+"""What all API functions share: how a request body is read, and which response a result or an error becomes.
 
-The resolver of an API function has one route. API Gateway calls it with proxy events:
+Each function has a resolver with one route. API Gateway invokes it with proxy events:
 https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway.html
 """
 
@@ -28,12 +28,12 @@ logger = Logger(child=True)
 
 
 def create_resolver() -> ApiResolver:
-    """Make the resolver of one API function."""
+    """Return a resolver without routes, for one API function."""
     return ApiResolver()
 
 
 def answers(answer: type[BaseModel], refusals: Mapping[int, str]) -> dict[int, Any]:
-    """Describe what a route answers: `answer` with 200, and Refusal with each status of `refusals`."""
+    """Return the OpenAPI responses of a route: `answer` with 200, Refusal with each status of `refusals`."""
     described = {200: "OK"} | dict(refusals) | _COMMON_REFUSALS
     return {
         status: {
@@ -47,13 +47,13 @@ def answers(answer: type[BaseModel], refusals: Mapping[int, str]) -> dict[int, A
 _COMMON_REFUSALS = {
     403: "The API key is missing or wrong",
     429: "Too many requests",
-    500: "A fault of the service's own",
+    500: "The service failed",
     503: "A backing service is not available; nothing was half-created, the call may be repeated",
 }
 
 
 class ApiResolver(APIGatewayRestResolver):
-    """A Powertools resolver whose every answer is a JSON object with `errcode` and `msg`."""
+    """A Powertools resolver whose responses are all JSON objects with `errcode` and `msg`."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -64,7 +64,7 @@ class ApiResolver(APIGatewayRestResolver):
         self.exception_handler(Exception)(self._refuse)
 
     def resolve(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
-        """Answer an API Gateway proxy event."""
+        """Return the response to an API Gateway proxy event, as the Lambda proxy integration expects it."""
         response = super().resolve(_with_text_body(event), context)
         response["multiValueHeaders"] |= {
             "Content-Type": ["application/json; charset=utf-8"],
@@ -93,7 +93,7 @@ class ApiResolver(APIGatewayRestResolver):
 
 
 def _phrase(error: Mapping[str, Any]) -> str:
-    """Say which parameter is wrong, and how."""
+    """Return which parameter is wrong, and why."""
     if error["loc"] == ("body",):
         return "the body is empty; it must be a JSON object"
     return f"{error['loc'][-1]}: {'is required' if error['type'] == 'missing' else error['msg']}"
@@ -101,12 +101,12 @@ def _phrase(error: Mapping[str, Any]) -> str:
 
 def _serialize(body: object) -> str:
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    # A message may quote the caller, and a caller may send half a surrogate pair.
+    # A message may quote the request, and a request may contain half a surrogate pair.
     return text.encode(errors="replace").decode()
 
 
 def _with_text_body(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Have the body read as JSON, whatever its Content-Type says (curl's default is that of a form)."""
+    """Return the event with a JSON content type, whatever the request says (curl's default is a form's)."""
     headers = {k: v for k, v in (event.get("headers") or {}).items() if k.lower() != "content-type"}
     body = event.get("body")
     if body and event.get("isBase64Encoded"):
@@ -120,14 +120,14 @@ def _with_text_body(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_object(body: str) -> dict[str, Any]:
-    """Read a body strictly (RFC 8259): what two readers could take for different things is refused."""
+    """Return the JSON object of a body (RFC 8259). Raises ApiError, also where two parsers could disagree."""
     if len(body.encode(errors="surrogatepass")) > MAX_BODY_BYTES:
         raise ApiError(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
     if not body.strip():
         raise ApiError(400, "the body is empty; it must be a JSON object")
     try:
         value = json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
-        # Only half of a surrogate pair, as such or as \\ud800, cannot be encoded.
+        # Half a surrogate pair, in the body itself or escaped as \\ud800, cannot be encoded.
         json.dumps(value, ensure_ascii=False).encode()
         body.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""The bodies of the API's requests and answers."""
+"""The bodies of the API's requests and responses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _TIME = "2010-11-22T15:16:17+08:00"
 
 
 class Request(BaseModel):
-    """A JSON body. Fields that it does not know are passed over."""
+    """A request body. Unknown fields are ignored."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, body: dict[str, Any]) -> dict[str, Any]:
-        """Take a field that is null for one that is not there."""
+        """Treat a field that is null as absent."""
         return {name: value for name, value in body.items() if value is not None}
 
 
@@ -38,8 +38,8 @@ class CreateTranscode(Request):
     task_config_temp_id: Annotated[
         Quality,
         Field(
-            description="The quality: 1 is 360p, 2 is 480p, 3 is 720p, 4 is 1080p, 5 is as the source. "
-            "It counts the shorter side; nothing is scaled up.",
+            description="The quality: 1 is 360p, 2 is 480p, 3 is 720p, 4 is 1080p, 5 is the source's own. "
+            "It limits the shorter side; nothing is scaled up.",
             examples=[3],
         ),
     ] = 5
@@ -58,34 +58,34 @@ class DeleteTranscodes(Request):
     ids: Annotated[
         TaskIds,
         Field(
-            description="Up to 100 ids, separated by commas. Spaces and repeats do no harm.",
+            description="Up to 100 ids, separated by commas. Spaces and repeated ids are ignored.",
             examples=["17lok52y,82md0xk1"],
         ),
     ]
 
 
 def _require_all(schema: dict[str, Any]) -> None:
-    """Describe all fields as always there, those with a fixed value too."""
+    """Mark all fields as required, also those with a default: a response always has them."""
     schema["required"] = list(schema["properties"])
 
 
 class Answer(BaseModel):
-    """What every call answers when all is well."""
+    """The response of a call that succeeds."""
 
     model_config = ConfigDict(json_schema_extra=_require_all)
 
-    errcode: Annotated[Literal[1000], Field(description="1000: all is well.")] = 1000
+    errcode: Annotated[Literal[1000], Field(description="1000: success.")] = 1000
     msg: Literal["OK"] = "OK"
 
 
 class Refusal(BaseModel):
-    """What every call answers when it is refused or cannot be done."""
+    """The response of a call that is refused or fails."""
 
     errcode: Annotated[int, Field(description="1000 + the HTTP status.", ge=1400, le=1599, examples=[1400])]
     msg: Annotated[
         str,
         Field(
-            description="What is wrong, and which parameter.",
+            description="What is wrong, and in which parameter.",
             examples=["task_config_temp_id: must be a whole number from 1 to 5"],
         ),
     ]
@@ -134,12 +134,15 @@ class Transcoding(BaseModel):
     ]
     error_info: Annotated[
         str,
-        Field(description="Empty unless the task has failed: why, and what to do about it.", examples=[""]),
+        Field(
+            description="Empty unless the task has failed: why it failed, and what to do about it.",
+            examples=[""],
+        ),
     ]
 
     @classmethod
     def of(cls, task: Task, zone: tzinfo) -> Self:
-        """Show a task, with its times in a zone."""
+        """Return what the API shows of a task, with its times in a zone."""
         return cls(
             id=task.id,
             created_at=task.created_at.astimezone(zone).isoformat(timespec="seconds"),
@@ -156,23 +159,23 @@ class Transcoding(BaseModel):
 
 
 class Created(Answer):
-    """The answer to create-transcode."""
+    """The response to create-transcode."""
 
     id: Annotated[str, Field(description="The new task's id.", pattern="^[0-9a-z]{8}$", examples=[_ID])]
 
 
 class Found(Answer):
-    """The answer to get-transcode."""
+    """The response to get-transcode."""
 
     transcoding: Transcoding
 
 
 class Listed(Answer):
-    """The answer to get-transcodes."""
+    """The response to get-transcodes."""
 
     results: Annotated[list[Transcoding], Field(description="The tasks of the page, newest first.")]
     count: Annotated[int, Field(description="The number of all tasks in the list.", ge=0, examples=[33])]
 
 
 class Deleted(Answer):
-    """The answer to delete-transcode and delete-transcodes."""
+    """The response to delete-transcode and delete-transcodes."""
