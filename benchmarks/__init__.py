@@ -1,1 +1,1 @@
-"""What the service costs in time and memory, beside what one would use instead, measured in the same run."""
+"""Time, memory and cost of the service, measured in the same run as what one would use instead."""

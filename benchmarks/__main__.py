@@ -1,6 +1,6 @@
-"""`make bench`: prints what it measures, and writes .local/bench/results.json and tables.md beside it.
+"""`make bench`: print what is measured, and write .local/bench/results.json and tables.md.
 
-Everything runs on a stack of its own; a running `make up` is left alone, but takes its share of the cores.
+Everything runs on its own stack. A stack started by `make up` is left alone, but shares the processors.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from local import stack as local_stack
 from local.stack import Stack
 
 _SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs")
-#: Those that need a running stack; the others are computed from what "parts" has measured.
+#: The sections that need a running stack. The others are computed from the results of "parts".
 _MEASURED = frozenset({"comparisons", "parts", "scale"})
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: medians of repeats, ours and the alternative's taken turn by turn."""
+    """One comparison: medians over all repeats, of the service and of the alternative."""
 
     name: str
     unit: str
@@ -42,7 +42,7 @@ class Row:
 def compare(
     repeats: int, name: str, unit: str, ours: Callable[[], float], alternative: Callable[[], float]
 ) -> Row:
-    """Measure both in turn, so that a busy moment of the machine meets both."""
+    """Measure the service and the alternative by turns, so that a busy moment of the machine affects both."""
     pairs = [(ours(), alternative()) for _ in range(repeats)]
     ratios = [a / b for a, b in pairs]
     row = Row(
@@ -59,13 +59,13 @@ def compare(
 
 
 def comparisons(stack: Stack, home: Path, sizes: sources.Sizes) -> list[dict[str, Any]]:
-    """Compare calls and tasks with what one would use instead."""
+    """Compare calls and tasks with the alternatives."""
     both = (*api.comparisons(stack), *media.comparisons(stack, home))
     return [asdict(compare(sizes.repeats, *comparison)) for comparison in both]
 
 
 def main() -> None:
-    """Run all sections, or those that are named; what the others have measured before stays."""
+    """Run all sections, or those on the command line. Earlier results of the other sections stay."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="short sources, no repeats")
     parser.add_argument("sections", nargs="*", help=f"all, or some of {', '.join(_SECTIONS)}")
@@ -105,7 +105,7 @@ def _results() -> dict[str, Any]:
 
 
 def _keep(name: str, result: Any) -> None:
-    """Write down what a section has measured at once: the next one may fail."""
+    """Write a section's results to the file at once, as the next section may fail."""
     sources.FOLDER.mkdir(parents=True, exist_ok=True)
     taken = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "cores": os.cpu_count()}
     results = _results() | {name: result}

@@ -1,4 +1,4 @@
-"""The handlers beside a bare boto3 handler, against the same emulated DynamoDB and SQS."""
+"""The service's handlers beside bare boto3 handlers, on the same emulated DynamoDB and SQS."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from local.stack import Stack
 
 Comparison = tuple[str, str, Callable[[], float], Callable[[], float]]
 
-#: Runs a handler in a fresh process, as a cold start does, and prints seconds: of importing it, of its first
-#: call, and the median of the next.
+#: Runs a handler in a new process, as a cold start does, and prints three times in seconds: its import, its
+#: first call, and the median of the next calls.
 _PROGRAM = """
 import json, statistics, sys, time
 module, name, event, calls = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
@@ -39,7 +39,7 @@ print(json.dumps([imported - started, first, statistics.median(times or [0])]), 
 
 
 def comparisons(stack: Stack) -> Iterator[Comparison]:
-    """Cold: import and first call. Warm: the median of 50 further calls in the same process."""
+    """Yield the comparisons. Cold: import and first call. Warm: median of 50 further calls."""
     queue = client("sqs", stack["aws_endpoint_url"]).create_queue(QueueName="bench")["QueueUrl"]
     environment = {
         **os.environ,
@@ -48,7 +48,7 @@ def comparisons(stack: Stack) -> Iterator[Comparison]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "TABLE_NAME": stack["table"],
-        # Messages that no worker takes.
+        # A queue without a worker.
         "QUEUE_URL": queue,
         "POWERTOOLS_SERVICE_NAME": "bench",
         "POWERTOOLS_METRICS_NAMESPACE": "bench",
@@ -111,7 +111,7 @@ def _existing(environment: dict[str, str], create: dict[str, object]) -> str:
 def gateway_event(
     method: str, name: str, *, body: dict[str, object] | None = None, query: dict[str, str] | None = None
 ) -> dict[str, object]:
-    """Return what API Gateway hands to the function of a call."""
+    """Return the event that API Gateway sends to the function of a call."""
     path = f"/transcoding/api/{name}"
     return {
         "resource": path,

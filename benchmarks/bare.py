@@ -1,4 +1,4 @@
-"""What one would write without this service: one handler with boto3 and nothing around it."""
+"""What one would write without this service: handlers of boto3 alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def get(event: dict[str, Any], context: object) -> dict[str, Any]:
 
 
 def create(event: dict[str, Any], context: object) -> dict[str, Any]:
-    """Write one item and send one message, as create_transcode does, without counts and idempotency."""
+    """Write one item and send one message, as create_transcode does, but without counts and idempotency."""
     body = json.loads(event["body"])
     dynamodb.put_item(
         TableName=os.environ["TABLE_NAME"],

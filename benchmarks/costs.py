@@ -1,4 +1,4 @@
-"""What a minute of a film in parts costs on AWS: the measured steps at list prices (us-east-1, x86_64)."""
+"""The cost of a minute of a film in parts on AWS: its measured steps at list prices (us-east-1, x86_64)."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-#: Of a worker at `WorkerMemory`'s default. Lambda gives a processor for each 1,769 MB.
+#: A worker at the default of `WorkerMemory`. Lambda allots a processor for each 1,769 MB.
 MEMORY_GB, STORAGE_GB, PROCESSORS = 10.0, 10.0, 6
-#: /tmp that is not charged.
+#: Size of /tmp that is free of charge.
 _FREE_STORAGE_GB = 0.5
 
-#: Dollars for a unit. Found in public texts of 2024 to 2026; compare AWS's pages.
+#: Dollars a unit, from public texts of 2024 to 2026; compare AWS's pages.
 PRICES: Mapping[str, float] = {
     "Lambda, GB-seconds": 0.0000166667,
     "Lambda, requests": 0.20 / 1e6,
     "Lambda, GB-seconds of /tmp": 0.0000000309,
     "DynamoDB, write units": 0.625 / 1e6,
     "DynamoDB, read units": 0.125 / 1e6,
-    # Messages with a group, as those of a fair queue have, cost a quarter more than others.
+    # Messages with a group, as on a fair queue, cost a quarter more than others.
     "SQS, requests": 0.50 / 1e6,
     "S3, PUT requests": 0.005 / 1e3,
     "S3, GET requests": 0.0004 / 1e3,
 }
-#: A minute of AVC up to 30 frames a second, single pass, in AWS Elemental MediaConvert's basic tier, dollars.
-#: As public texts of about 2021 name it; now told as "normalized minutes", and less for large amounts.
+#: Dollars a minute of AVC up to 30 frames a second, single pass, in AWS Elemental MediaConvert's basic tier,
+#: from public texts of about 2021. AWS now bills "normalized minutes", and less for large amounts.
 MEDIACONVERT = {"SD": 0.0075, "HD": 0.015}
 
-#: FFmpeg opens a source with so many requests: its beginning, its index, and where it reads from.
+#: Requests with which FFmpeg opens a source: for its beginning, its index, and the first place that it reads.
 _READS = 3
-#: Lambda takes a message and deletes it.
+#: Requests of Lambda for a message: it receives it and deletes it.
 _POLLS = 2
-#: Bound to one processor, or to waiting: they take as long with more of them.
+#: Steps that use one processor, or wait: more processors do not make them faster.
 _SERIAL = frozenset({"plan", "sound", "finish"})
 
 
 def measure(film: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a minute of output costs, by what is billed, for a film that was measured."""
+    """Return the cost of a minute of output of a measured film, by what AWS bills."""
     steps, minutes = film["steps"], film["seconds"] / 60
     seconds = sum(map(_seconds, steps))
     starts = min(len(steps), int(film["parameters"]["MaxWorkers"])) * film["start"]["wall"]
@@ -63,6 +63,6 @@ def measure(film: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seconds(step: Mapping[str, Any]) -> float:
-    """Return how long a step takes on Lambda, if a picture keeps all of its processors busy."""
+    """Return how many seconds a step takes on Lambda, if a picture keeps all processors busy."""
     seconds: float = step["wall"] if step["kind"] in _SERIAL else step["cpu"] / PROCESSORS
     return seconds

@@ -1,8 +1,8 @@
 """A film in parts beside one FFmpeg process: processor time, and the time of each step when it runs alone.
 
-The worker's own handler takes the messages one after the other from a queue that only it reads, with the
-template's default parameters, and the emulator's S3, DynamoDB and SQS. The emulator's own processor time is
-not counted, as AWS's is not.
+The worker's own handler receives the messages one after the other from a queue that only it reads. It has the
+template's default parameters and uses the emulator's S3, DynamoDB and SQS. The emulator's processor time is
+not counted, as one does not pay for AWS's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from transcoding.media.planning.plan import needs_keyframes, plan
 QUALITY = 3
 _FORMAT = "m3u8"
 _STARTS = 5
-#: The invocation of a part has so many seconds: too few to join the parts as well, so that this is a step.
+#: Time limits in seconds. An invocation for a part has too few to join the parts too, so that this is a step.
 _PART_TIME, _TASK_TIME = 280.0, 900.0
 
 
@@ -51,14 +51,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was made of a film: how many frames, and the bytes of its picture."""
+    """The result of a film: its number of frames, and the bytes of its picture."""
 
     frames: int
     bytes: int
 
 
 def measure(stack: Stack, home: Path, sizes: Sizes) -> dict[str, Any]:
-    """Measure the whole film, and an excerpt of it a few times, ours and FFmpeg alone turn by turn."""
+    """Measure the whole film, and an excerpt of it a few times, by the service and FFmpeg alone by turns."""
     film = sources.film(sizes.film)
     with s3.in_front_of(stack["aws_endpoint_url"], home / "state" / "s3") as url:
         return _measure(Bench(stack, home, url), film, sizes)
@@ -89,7 +89,7 @@ def _measure(bench: Bench, film: Path, sizes: Sizes) -> dict[str, Any]:
 
 
 class Bench:
-    """A table and a queue of their own beside those of the stack, for a worker that nothing else disturbs."""
+    """A worker with its own table and queue beside the stack's, so that nothing else disturbs it."""
 
     def __init__(self, stack: Stack, home: Path, s3_url: str) -> None:
         self._stack = stack
@@ -144,12 +144,12 @@ class Bench:
         }
 
     def started(self) -> Spent:
-        """Start a worker, and end it."""
+        """Start a worker, end it, and return what its start took."""
         with self._function("worker") as function:
             return function.started
 
     def fan_out(self, film: Path) -> tuple[list[Step], Result]:
-        """Transcode a film in parts, one invocation after the other by one worker."""
+        """Transcode a film in parts, all by one worker. Return the steps and the result."""
         self._s3.upload_file(str(film), self._stack["source_bucket"], film.name)
         url = f"s3://{self._stack['source_bucket']}/{film.name}"
         body = {"origin_url": url, "format": _FORMAT, "task_config_temp_id": QUALITY}
@@ -175,7 +175,7 @@ class Bench:
         return steps, Result(frames, self._stored(prefix))
 
     def _messages(self) -> Iterator[dict[str, Any]]:
-        """Give the queue's messages until there are no more, and delete those that are done."""
+        """Yield the queue's messages until there are no more. Delete each one when it is done."""
         while True:
             answer = self._sqs.receive_message(QueueUrl=self._queue, WaitTimeSeconds=1, VisibilityTimeout=900)
             if not answer.get("Messages"):
@@ -188,7 +188,7 @@ class Bench:
         return Function(module, self._environment, self._log)
 
     def _table(self) -> str:
-        """Make a table like the stack's; return its name."""
+        """Create a table like the stack's and return its name."""
         dynamodb = client("dynamodb", self._stack["aws_endpoint_url"])
         described = dynamodb.describe_table(TableName=self._stack["table"])["Table"]
         indexes = [
@@ -212,7 +212,7 @@ class Bench:
 
 
 def plain(source: Path, home: Path, target: str, quality: int) -> tuple[Spent, Path]:
-    """Run one FFmpeg with the service's settings on local files; return what it took, and its folder."""
+    """Run one FFmpeg with the service's settings on local files. Return what it took, and its folder."""
     folder = home / "plain"
     shutil.rmtree(folder, ignore_errors=True)
     facts = probe(TOOLS, str(source), source.stat().st_size)

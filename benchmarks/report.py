@@ -1,4 +1,4 @@
-"""The results as Markdown, as the README has them."""
+"""The results as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MIB = 2**20
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """Return the tables of what has been measured."""
+    """Return the tables of the sections that have results."""
     tables = [render(results[name]) for name, render in _TABLES.items() if name in results]
     return "\n\n".join(tables) + "\n"
 

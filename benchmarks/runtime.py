@@ -1,7 +1,7 @@
-"""Runs a function as Lambda does, in a process of its own, and tells what each call took.
+"""Run a function as Lambda does, in its own process, and measure each call.
 
-`python -m benchmarks.runtime MODULE` imports `MODULE.handler`, prints a line when it is ready, and then takes
-calls from standard input, a line of JSON each. Everything else that is printed goes to standard error.
+`python -m benchmarks.runtime MODULE` imports `MODULE.handler`, prints a line when it is ready, and then reads
+calls from standard input, a line of JSON each. All other output goes to standard error.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from local.package import ROOT
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What something took: seconds of the clock, and of processors with all processes that it started."""
+    """What an action took: seconds of the clock, and of processors with all processes that it started."""
 
     wall: float
     cpu: float
-    #: Requests to AWS by what they are billed as: reads and writes of DynamoDB in units, others in number.
+    #: Requests to AWS by billed item: reads and writes of DynamoDB in units, others by number.
     requests: Mapping[str, int] = field(default_factory=dict)
 
 
 class Function:
-    """A function in a process of its own; `started` is what its start took."""
+    """A function in its own process. `started` is what its start took."""
 
     def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
         before = time.perf_counter()
@@ -60,7 +60,7 @@ class Function:
         self._process.communicate()
 
     def call(self, event: object, seconds: float = 900) -> tuple[Any, Spent]:
-        """Call the handler, which has so many seconds; return its answer and what it took."""
+        """Call the handler with a time limit in seconds. Return its result and what the call took."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps({"event": event, "seconds": seconds}) + "\n")
         self._process.stdin.flush()
@@ -87,7 +87,7 @@ class _Context:
 
 
 def _billed(request: Any) -> tuple[str, int]:
-    """Return what a request is billed as."""
+    """Return the item that a request is billed as, and its number of units."""
     target = request.headers.get("X-Amz-Target", "")
     service, _, operation = (target.decode() if isinstance(target, bytes) else target).partition(".")
     if service.startswith("AmazonSQS"):
@@ -107,7 +107,7 @@ def _billed(request: Any) -> tuple[str, int]:
 
 
 def _write_units(write: Mapping[str, Any]) -> int:
-    """Return the units of a write to an item of at most 1 KB; a task is also in an index, with all it has."""
+    """Return the units of a write to an item of at most 1 KB. A task is also written to an index."""
     key = write["Key"] if "Key" in write else write["Item"]
     return 1 if "#" in key["id"]["S"] else 2
 

@@ -1,7 +1,7 @@
-"""Stands in front of the emulator's S3 and serves objects that are read in ranges from the emulator's files.
+"""A proxy in front of the emulator's S3 that serves ranges of objects from the emulator's files.
 
-The emulator reads an object whole for every range of it, which takes it a second for the film, on the
-processors that are measured. S3 does not.
+For each range the emulator reads the whole object. For the film that takes a second, on the processors that
+are measured. S3 does not do that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LARGEST_BODY = 2**30
 
 @contextmanager
 def in_front_of(emulator: str, state: Path) -> Iterator[str]:
-    """Run it beside the emulator, whose files are in `state`; give its URL."""
+    """Run the proxy beside the emulator, whose files are in `state`, and yield its URL."""
     command = [sys.executable, "-m", "benchmarks.s3", emulator, str(state)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

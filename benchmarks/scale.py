@@ -1,4 +1,4 @@
-"""A source of hours through the running service: parts, time, and what workers need of memory and /tmp."""
+"""A source of hours on the running service: parts, time, and the workers' memory and /tmp."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass
 class Peak:
-    """The most that was seen, in bytes, of all workers together and of one."""
+    """The highest values seen, in bytes, of all workers together and of one."""
 
     memory: int = 0
     memory_of_one: int = 0
@@ -32,7 +32,7 @@ class Peak:
     files_of_one: int = 0
 
     def see(self, memory: list[int], files: list[int]) -> None:
-        """Take note of what each worker has at a moment."""
+        """Record what each worker uses at a moment."""
         self.memory = max(self.memory, sum(memory))
         self.memory_of_one = max([self.memory_of_one, *memory])
         self.files = max(self.files, sum(files))
@@ -40,7 +40,7 @@ class Peak:
 
 
 def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
-    """Transcode the long source in each format, on as many workers as the stack has."""
+    """Transcode the long source to each format, on as many workers as the stack has."""
     source = sources.long(sizes.long)
     url = media.upload(stack, source)
     rows = []
@@ -63,7 +63,7 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
 
 
 def _parts(stack: Stack, task_id: str) -> int:
-    """Return in how many parts a task was done; 0 where one worker did it all."""
+    """Return the number of a task's parts; 0 if one worker did all of it."""
     item = client("dynamodb", stack["aws_endpoint_url"]).get_item(
         TableName=stack["table"], Key={"id": {"S": task_id}}
     )["Item"]
@@ -72,7 +72,7 @@ def _parts(stack: Stack, task_id: str) -> int:
 
 @contextmanager
 def _watching(home: Path) -> Iterator[Peak]:
-    """Look at the emulator's workers, and at their temporary folders, while the block runs."""
+    """Watch the emulator's workers and their temporary folders while the block runs; yield the peak."""
     pid = Emulator(home).running_pid()
     assert pid
     peak, done = Peak(), threading.Event()
@@ -89,7 +89,7 @@ def _watching(home: Path) -> Iterator[Peak]:
 
 
 def _memory(emulator: int) -> list[int]:
-    """Return the resident bytes of each process that runs FFmpeg for the emulator, with its FFmpeg."""
+    """Return the resident bytes of each worker that runs FFmpeg, with those of its FFmpeg."""
     parents: dict[int, int] = {}
     names: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -113,7 +113,7 @@ def _resident(pid: int) -> int:
 def _files(scratch: Path) -> list[int]:
     """Return the bytes in each worker's temporary folder."""
     sizes: dict[str, int] = {}
-    for folder, _, names in os.walk(scratch):  # which passes over what is removed meanwhile
+    for folder, _, names in os.walk(scratch):  # os.walk ignores folders that are removed meanwhile
         worker = next((part for part in Path(folder).parts if part.startswith("transcoding-")), None)
         if worker is None:
             continue

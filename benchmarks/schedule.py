@@ -1,7 +1,7 @@
-"""How long a task in parts takes with many workers: list scheduling of its steps' measured times.
+"""The time of a task in parts with many workers, by list scheduling of its steps' measured times.
 
-Parts are taken in the order of the queue, the sound first, each by the worker that can begin it first. The
-one that ends last joins them.
+Parts start in the order of the queue, the sound first, each on the worker that is free first. The worker that
+ends last joins them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: Assumed: what Lambda takes to start a container before the function's own code runs, seconds. With a small
-#: function those of images took 0.6 to 1.4 s (https://mikhail.io/serverless/coldstarts/aws/) before Lambda
-#: loaded them on demand, and take less since (https://aaronstuyvenberg.com/posts/containers-on-lambda).
+#: Assumed: seconds that Lambda takes to start a container before the function's own code runs. Small
+#: functions in images took 0.6 to 1.4 s (https://mikhail.io/serverless/coldstarts/aws/) before Lambda loaded
+#: images on demand, and take less since (https://aaronstuyvenberg.com/posts/containers-on-lambda).
 CONTAINER_START = 0.5
-#: Assumed: from a message's being sent, or its predecessor's end, to the worker's having it, seconds.
+#: Assumed: seconds until a worker has a message, from when it is sent or the worker's last one ends.
 HOP = 0.05
-#: With how many workers Lambda starts on a queue, and how many more it adds a second
+#: The number of workers that Lambda starts with on a queue, and the number that it adds a second
 #: (https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html).
 RAMP_START, RAMP_RATE = 5, 300 / 60
 WORKERS = (2, 5, 10, 20, 50)
@@ -25,7 +25,7 @@ WORKERS = (2, 5, 10, 20, 50)
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Seconds of a worker's start, of looking at the source, of the parts in their order, of joining them."""
+    """Seconds of a worker's start, of planning, of each part in the order of the queue, and of joining."""
 
     start: float
     plan: float
@@ -34,7 +34,7 @@ class Steps:
 
     @classmethod
     def measured(cls, film: Mapping[str, Any]) -> Steps:
-        """Return the steps of a film that was measured (`parts.measure`)."""
+        """Return the steps of a measured film (`parts.measure`)."""
         walls: dict[str, list[float]] = {}
         for step in film["steps"]:
             walls.setdefault(step["kind"], []).append(step["wall"])
@@ -48,7 +48,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The critical path: when the parts could begin, when the last one was done, and the end, in seconds."""
+    """The critical path: when the parts can begin, when the last one is done, and the end, in seconds."""
 
     planned: float
     encoded: float
@@ -56,13 +56,13 @@ class Path:
 
 
 def critical_path(steps: Steps, workers: int, *, warm: bool = False, ramp: bool = False) -> Path:
-    """Return the critical path with so many workers.
+    """Return the critical path with `workers` workers.
 
-    `warm`: they have all been started before. `ramp`: Lambda adds workers only at its own pace.
+    `warm`: all have been started before. `ramp`: Lambda adds workers only at its own pace.
     """
     start = 0.0 if warm else steps.start
     planned = HOP + start + steps.plan
-    # The worker that has planned is ready at once, all others have to start.
+    # The worker that has planned is ready at once; all others have to start.
     ready = [planned + start + (max(0, n - RAMP_START) / RAMP_RATE if ramp else 0.0) for n in range(workers)]
     ready[0] = planned
     encoded = _last_end(ready, steps.parts)
@@ -70,7 +70,7 @@ def critical_path(steps: Steps, workers: int, *, warm: bool = False, ramp: bool 
 
 
 def _last_end(ready: Sequence[float], parts: Sequence[float]) -> float:
-    """Return when the last part is done, where the workers are ready at these times."""
+    """Return when the last part is done if the workers are ready at the times `ready`."""
     free = list(ready)
     heapq.heapify(free)
     last = free[0]
@@ -82,7 +82,7 @@ def _last_end(ready: Sequence[float], parts: Sequence[float]) -> float:
 
 
 def measure(film: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the critical paths of a film that was measured, beside FFmpeg's time alone."""
+    """Return the critical paths of a measured film, beside the time of FFmpeg alone."""
     steps, alone = Steps.measured(film), film["plain"]["wall"]
     rows = []
     for workers in WORKERS:

@@ -1,6 +1,6 @@
-"""Many tasks on many workers: how long small ones wait, how busy the workers are, what the table has to take.
+"""Many tasks on many workers: how long small ones wait, how busy workers are, how often the table is written.
 
-A simulation of the queue and of Lambda from measured step times; the same seed gives the same result.
+A simulation of the queue and of Lambda from measured times of steps. Equal seeds give equal results.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from benchmarks.schedule import CONTAINER_START, HOP, RAMP_RATE, RAMP_START
 from transcoding.media.planning.cuts import MOST_PARTS
 from transcoding.service.jobs import PART_INTERVAL, TASK_INTERVAL
 
-#: Of how many tasks in a hundred the source is from so many to so many seconds long, evenly on a log scale.
+#: Lengths of sources: (tasks in a hundred, shortest, longest), in seconds, evenly spread on a log scale.
 LENGTHS = ((70, 10, 120), (25, 120, 1800), (5, 3600, 10800))
-#: Work that comes in, as a share of what the workers can do.
+#: Work that arrives, as a share of what the workers can do.
 LOAD = 0.8
 TASKS = 1000
 CAPS = (100, 1000)
 _SEED = 7
-#: Assumed: to take the next part of a task and send its message, seconds.
+#: Assumed: seconds to queue the next part of a task.
 QUEUEING = 0.015
-#: How much parts of the same length differ in work, up or down.
+#: The most by which the work of a part differs from that of its length, as a share, up or down.
 VARIATION = 0.1
-#: As `transcoding.service.jobs` has it.
+#: As in `transcoding.service.jobs`.
 PROGRESS_WRITES = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a worker takes, in seconds: `alone`, `picture` and `sound` for each second of a source.
+    """Seconds that a worker takes: `alone`, `picture` and `sound` for each second of a source.
 
     Sources of more than `threshold` seconds are cut into parts of `part` seconds.
     """
@@ -52,7 +52,7 @@ class Costs:
 
     @classmethod
     def measured(cls, film: Mapping[str, Any]) -> Costs:
-        """Return those of a film that was measured (`parts.measure`)."""
+        """Return the costs of a measured film (`parts.measure`)."""
         walls = Counter[str]()
         for step in film["steps"]:
             walls[step["kind"]] += step["wall"]
@@ -71,7 +71,7 @@ class Costs:
 
 @dataclass(slots=True)
 class Task:
-    """A task: when it comes, and its steps in seconds, of which it has several only where it is cut."""
+    """A task: when it arrives, and its steps in seconds. It has parts only if it is cut."""
 
     number: int
     at: float
@@ -87,15 +87,15 @@ class Task:
 
     @property
     def work(self) -> float:
-        """Seconds of workers that it takes."""
+        """Seconds of all its steps."""
         return self.first + sum(self.parts) + self.finish
 
 
 class Queue:
-    """Messages that wait: a task and the number of its part, None for the task itself.
+    """Waiting messages: a task and the number of its part, or None for the task itself.
 
-    They come in the order in which they were sent; of a `fair` one, those of the task that the fewest workers
-    have come first, which is about what SQS does with the groups of messages.
+    Messages come in the order in which they were sent. From a `fair` queue, those of the task with the fewest
+    running workers come first, which is about what SQS does with groups of messages.
     """
 
     def __init__(self, *, fair: bool) -> None:
@@ -110,7 +110,7 @@ class Queue:
         self._rank(task)
 
     def take(self) -> tuple[Task, int | None] | None:
-        """Remove the next message; None where there is none."""
+        """Remove and return the next message; None if there is none."""
         while self._heap:
             rank, _, task = heapq.heappop(self._heap)
             if not self._waiting[task.number]:
@@ -122,7 +122,7 @@ class Queue:
         return None
 
     def freed(self, task: Task) -> None:
-        """Take note that a worker of the task has become free."""
+        """Record that a worker of the task has become free."""
         if self._fair and self._waiting[task.number]:
             self._rank(task)
 
@@ -131,7 +131,7 @@ class Queue:
 
 
 def tasks(costs: Costs, count: int, workers: int, seed: int = _SEED) -> list[Task]:
-    """Return tasks of mixed lengths that come at random times, so that the workers have `LOAD` to do."""
+    """Return tasks of mixed lengths at random times. They keep a share `LOAD` of the workers busy."""
     chance = random.Random(seed)
     shares = [share for share, _, _ in LENGTHS]
     made = []
@@ -147,7 +147,7 @@ def tasks(costs: Costs, count: int, workers: int, seed: int = _SEED) -> list[Tas
 
 
 def task(costs: Costs, number: int, length: float, chance: random.Random) -> Task:
-    """Return a task for a source of this length."""
+    """Return the task of a source of this length, in seconds."""
     if length <= costs.threshold:
         return Task(number, 0.0, length, costs.plan + length * costs.alone, (), 0.0)
     count = max(2, round(length / costs.part))
@@ -158,7 +158,7 @@ def task(costs: Costs, number: int, length: float, chance: random.Random) -> Tas
 
 
 class Simulation:
-    """Workers that take messages from a queue; at most `window` parts of a task are queued or worked on."""
+    """Workers that receive messages from a queue. At most `window` parts of a task are queued or running."""
 
     def __init__(self, costs: Costs, workers: int, window: int, queue: Queue) -> None:
         self._costs = costs
@@ -168,14 +168,14 @@ class Simulation:
         self._events: list[tuple[float, int, str, Task | None]] = []
         self._order = itertools.count()
         self._started = self._idle = 0
-        #: From when to when a worker was busy, its start included.
+        #: The times from and until which a worker was busy, its start included.
         self.busy: list[tuple[float, float]] = []
-        #: Units written in a second to a task's item, and to the index that all tasks of an hour are in.
+        #: Units written in each second to a task's item, and to the index of all tasks of an hour.
         self.item_writes: Counter[tuple[int, int]] = Counter()
         self.index_writes: Counter[int] = Counter()
 
     def run(self, todo: Sequence[Task]) -> None:
-        """Do all the tasks; they tell when they began and ended."""
+        """Run all tasks and record in them when they began and ended."""
         for coming in todo:
             self._later(coming.at, "comes", coming)
         for number in range(RAMP_START, self._workers):
@@ -194,7 +194,7 @@ class Simulation:
             self._queue.put(task, None)
             return
         if what == "part done":
-            # Its progress, that it is done (in a transaction), and the next part.
+            # Writes its progress, its end (in a transaction), and the next part.
             self._write(task, now, 1, 2, 1)
             self._queue_next(task)
             task.left -= 1
@@ -223,7 +223,7 @@ class Simulation:
             task.queued += 1
 
     def _dispatch(self, now: float) -> None:
-        """Give messages to the workers that are idle, and to those that may be started."""
+        """Give messages to idle workers, and to new ones if Lambda may start them."""
         allowed = min(self._workers, RAMP_START + int(now * RAMP_RATE + 1e-6))
         while self._idle or self._started < allowed:
             message = self._queue.take()
@@ -257,7 +257,7 @@ class Simulation:
 
 
 def measure(film: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Simulate with each kind of queue and number of workers, from the steps of a film that was measured."""
+    """Simulate each kind of queue and number of workers, from the steps of a measured film."""
     costs = Costs.measured(film)
     rows = []
     for workers in CAPS:

@@ -1,4 +1,4 @@
-"""The sources that are measured: made once, and kept under .local/bench for the next time."""
+"""The sources of the benchmarks, generated once and kept under .local/bench."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FOOTAGE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: how often, and sources of how many seconds."""
+    """The number of repeats, and the lengths of sources in seconds."""
 
     repeats: int
     film: int
@@ -35,7 +35,7 @@ QUICK = Sizes(repeats=1, film=180, excerpt=180, excerpt_repeats=0, long=1800)
 
 
 def footage() -> Path:
-    """Return half a minute of real motion; where it is not at hand, of something that moves as well."""
+    """Return half a minute of real film; where there is none, of a generated picture with as much motion."""
     if _FOOTAGE.exists():
         return _FOOTAGE
     return _made(
@@ -47,8 +47,8 @@ def footage() -> Path:
 
 
 def film(seconds: int) -> Path:
-    """Return 1080p at 24 frames a second with sound, too large to be copied, in which nothing repeats."""
-    # A frame that wanders over an enlarged picture, every second time mirrored.
+    """Return 1080p at 24 frames a second with sound. Its bit rate is too high to copy; nothing repeats."""
+    # A frame that wanders over an enlarged picture, mirrored in every second repetition.
     look = (
         "scale=2134:1200:flags=fast_bilinear,crop=1920:1080:x='107+100*sin(t/7)':y='60+55*cos(t/11)',"
         f"hflip=enable='mod(floor(t/{_FOOTAGE_SECONDS}),2)'"
@@ -63,13 +63,13 @@ def film(seconds: int) -> Path:
 
 
 def excerpt(of: Path, seconds: int) -> Path:
-    """Return the beginning of a film as a file of its own."""
+    """Return the first seconds of a film as a file."""
     name = f"{of.stem}-first-{seconds}.mp4"
     return _made(name, "-i", of, "-t", seconds, "-c", "copy", "-movflags", "+faststart")
 
 
 def clip() -> Path:
-    """Return a minute of 720p with motion everywhere, which fits to be copied."""
+    """Return a minute of 720p with motion everywhere, which can be copied."""
     return _made(
         "clip.mp4",
         *("-f", "lavfi", "-i", "mandelbrot=s=1280x720:r=25,trim=duration=60"),
@@ -81,12 +81,12 @@ def clip() -> Path:
 
 
 def second() -> Path:
-    """Return the clip's first second: a task with nothing to do."""
+    """Return the clip's first second: a task with next to nothing to do."""
     return excerpt(clip(), 1)
 
 
 def long(seconds: int) -> Path:
-    """Return a small picture, 160x90, that goes on for long and cannot be copied."""
+    """Return a long film of 160x90 that cannot be copied."""
     reel = _made(
         "long-reel.mp4",
         *("-i", footage(), "-vf", "scale=160:90", "-c:v", "mpeg4", "-q:v", "4", "-g", "48"),
@@ -97,7 +97,7 @@ def long(seconds: int) -> Path:
 
 
 def _made(name: str, *arguments: object) -> Path:
-    """Return the file of that name, made by FFmpeg with these arguments if it is not there."""
+    """Return the file of that name; FFmpeg makes it with these arguments if it does not exist."""
     path = FOLDER / name
     if not path.exists():
         print(f"Making {path.relative_to(ROOT)} …", flush=True)

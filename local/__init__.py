@@ -1,1 +1,1 @@
-"""The embedded stack on a laptop, and the tools around it."""
+"""The service on this machine: the template on an emulator of AWS, and the tools around it."""

@@ -1,4 +1,4 @@
-"""`python -m local up|down|demo`; `make` runs it after installing what it needs."""
+"""`python -m local up|down|demo`. The Makefile runs it after installing what it needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.emulator import Emulator, EmulatorError
 
 
 def main() -> int:
-    """Run one command; the exit code is 0 only if it did what it is for."""
+    """Run one command. The exit code is 0 only on success; for `demo`, only if the task succeeds."""
     arguments = _parse()
     try:
         if arguments.command == "down":

@@ -1,4 +1,4 @@
-"""Transcodes one video on the running stack and shows what a user of the API sees."""
+"""Transcode one video on the running stack and print what a user of the API sees."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from local.stack import HOME, Stack
 _POLL_SECONDS = 0.5
 _BAR_WIDTH = 40
 _STATUS = {-1: "accepted", 0: "waiting", 1: "running", 2: "succeeded", 3: "failed", 4: "deleted"}
-#: Without proxies: the stack is on this machine.
+#: Ignores proxies: the stack is on this machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def run(stack: Stack, source: str, target_format: str, quality: int) -> bool:
-    """Transcode `source` (a file, an s3:// or http(s):// URL, "" for a made clip); tell if it succeeded."""
+    """Transcode a file, an s3:// or http(s):// URL, or ("") a generated clip; return whether it succeeds."""
     origin_url = source if "://" in source else upload(stack, Path(source) if source else sample_clip())
     request = {"origin_url": origin_url, "task_config_temp_id": quality, "format": target_format}
     print(f"POST create-transcode {json.dumps(request)}")
@@ -44,7 +44,7 @@ def run(stack: Stack, source: str, target_format: str, quality: int) -> bool:
 
 
 def call(stack: Stack, method: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Call one of the five endpoints; the answer is the API's JSON, whatever its HTTP status."""
+    """Call one of the five endpoints and return the response's JSON, whatever its HTTP status."""
     url = f"{stack['api_url']}/transcoding/api/{name}"
     headers = {"x-api-key": stack["api_key"]}
     body = None
@@ -65,7 +65,7 @@ def call(stack: Stack, method: str, name: str, parameters: dict[str, Any]) -> di
 
 
 def sample_clip() -> Path:
-    """Make 20 s of 1080p, a moving picture and a tone that beeps every second; kept for the next time."""
+    """Return a clip of 20 s of 1080p, a moving picture with a beep every second. It is generated once."""
     clip = HOME / "sample.mp4"
     if clip.exists():
         return clip
@@ -83,7 +83,7 @@ def sample_clip() -> Path:
 
 
 def upload(stack: Stack, path: Path) -> str:
-    """Put a file into the source bucket under its own name; gives its s3:// URL."""
+    """Upload a file to the source bucket under its own name and return its s3:// URL."""
     url = f"s3://{stack['source_bucket']}/{path.name}"
     print(f"Uploading {path} ({path.stat().st_size / 1e6:.1f} MB) to {url}")
     client("s3", stack["aws_endpoint_url"]).upload_file(str(path), stack["source_bucket"], path.name)
@@ -91,7 +91,7 @@ def upload(stack: Stack, path: Path) -> str:
 
 
 def _watch(stack: Stack, task_id: str) -> dict[str, Any]:
-    """Poll get-transcode and draw its progress until the task has a final status."""
+    """Poll get-transcode and print the progress until the task has a final status. Return the task."""
     started = time.monotonic()
     shown = ""
     while True:

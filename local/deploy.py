@@ -1,4 +1,4 @@
-"""Deploys a package to the emulator through CloudFormation."""
+"""Deploy a package to the emulator through CloudFormation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _BROKEN = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAIL
 
 
 class DeployError(Exception):
-    """CloudFormation refused or rolled back the stack; carries the reasons it gave."""
+    """CloudFormation refused the stack or rolled it back. The message has its reasons."""
 
 
 def client(service: Any, endpoint_url: str) -> Any:
-    """Make an AWS client for the emulator that sees neither credentials nor proxies of the user's."""
+    """Return an AWS client for the emulator that uses neither the user's credentials nor proxies."""
     session = boto3.Session(ACCOUNT_ID, SECRET, region_name=REGION)
     config = Config(
         read_timeout=120, retries={"total_max_attempts": 2}, s3={"addressing_style": "path"}, proxies={}
@@ -34,9 +34,9 @@ def client(service: Any, endpoint_url: str) -> Any:
 
 
 def deploy(package: Package, endpoint_url: str) -> None:
-    """Create or update the stack and wait for the end; nothing happens if this package is deployed already.
+    """Create or update the stack and wait until it is complete. A package that is deployed is left alone.
 
-    DeployError if the stack does not come to be.
+    Raises DeployError if CloudFormation fails.
     """
     cloudformation = client("cloudformation", endpoint_url)
     status, digest = _deployed(cloudformation)
@@ -53,7 +53,7 @@ def deploy(package: Package, endpoint_url: str) -> None:
 
 
 def _deployed(cloudformation: Any) -> tuple[str | None, str | None]:
-    """Tell the stack's status and the digest of the package in it."""
+    """Return the stack's status and the digest of the deployed package; None for what does not exist."""
     try:
         stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
     except ClientError as error:
@@ -100,7 +100,7 @@ def _execute(cloudformation: Any, package: Package, *, create: bool) -> None:
 
 
 def _put_gateway_responses(package: Package, api_id: str, endpoint_url: str) -> None:
-    """Put the template's GatewayResponses in place: the emulator has them, but not from SAM's API body."""
+    """Set the template's gateway responses, which the emulator does not read from SAM's API body."""
     api = json.loads(package.template)["Resources"]["Api"]["Properties"]
     apigateway = client("apigateway", endpoint_url)
     for response_type, response in api["GatewayResponses"].items():
@@ -114,7 +114,7 @@ def _put_gateway_responses(package: Package, api_id: str, endpoint_url: str) -> 
 
 
 def _failures(cloudformation: Any) -> list[str]:
-    """Collect what went wrong from the stack's events, first cause first."""
+    """Return what failed, from the stack's events, first cause first."""
     try:
         events = cloudformation.describe_stack_events(StackName=STACK_NAME)["StackEvents"]
     except ClientError:

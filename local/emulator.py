@@ -1,4 +1,4 @@
-"""Runs the emulator: one process group, listening on loopback only, its data in one folder."""
+"""Run the emulator of AWS: one process group that listens on the loopback only, its data in one folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from local.package import ROOT
 HOST = "127.0.0.1"
 PREFERRED_PORT = 4580
 REGION = "us-east-1"
-#: Also the access key: the emulator takes a key of 12 digits for the account.
+#: Also the access key: the emulator takes an access key of 12 digits as the account's number.
 ACCOUNT_ID = "000000000000"
 SECRET = "local"
 
@@ -29,14 +29,14 @@ _STOP_TIMEOUT = 30.0
 
 
 class EmulatorError(Exception):
-    """The emulator does not start or stop; says why and names its log."""
+    """The emulator did not start or stop. The message has the reason and the name of its log."""
 
 
 class Emulator:
-    """The emulator that keeps its data, log and scratch files in `home`.
+    """The emulator that keeps its data, log and temporary files in `home`.
 
-    The process holds a lock on `home/emulator.lock` as long as it lives, so a stale process number is never
-    mistaken for it.
+    Its process holds a lock on `home/emulator.lock` as long as it lives. So a process that now has the number
+    of an earlier run is never taken for it.
     """
 
     def __init__(self, home: Path) -> None:
@@ -49,16 +49,16 @@ class Emulator:
 
     @property
     def port(self) -> int:
-        """The port it has, or had when it last ran; 0 before its first start."""
+        """The port it listens on, or listened on when it last ran; 0 before its first start."""
         return int(self._port.read_text()) if self._port.exists() else 0
 
     @property
     def url(self) -> str:
-        """Where all services answer."""
+        """The endpoint of all services."""
         return f"http://{HOST}:{self.port}"
 
     def running_pid(self) -> int | None:
-        """Tell the process number while it runs."""
+        """Return the process number, or None while it does not run."""
         if not self._lock.exists():
             return None
         with self._lock.open() as lock:
@@ -69,9 +69,10 @@ class Emulator:
         return None
 
     def start(self, port: int = PREFERRED_PORT) -> None:
-        """Start it, unless it runs, and wait until it answers; EmulatorError if that takes over a minute.
+        """Start the emulator unless it runs, and wait until it answers.
 
-        The first start takes `port` or the next free one, 0 for any; later starts keep it.
+        The first start uses `port` or the next free one (0: any); later starts use the same. Raises
+        EmulatorError if it does not answer within a minute.
         """
         if self._becomes_ready():
             return
@@ -84,9 +85,9 @@ class Emulator:
             )
 
     def stop(self) -> None:
-        """End it with all its functions and their FFmpeg; it saves its data first.
+        """Stop the emulator with all its functions and their FFmpeg processes. It saves its data first.
 
-        EmulatorError if it did not end within 30 s and was killed: what is new since its start is lost then.
+        Raises EmulatorError if it did not end within 30 s and was killed. Unsaved data is lost then.
         """
         pid = self.running_pid()
         if pid is None:
@@ -129,7 +130,7 @@ class Emulator:
             lock.write(str(process.pid))
 
     def _becomes_ready(self) -> bool:
-        """Wait until it answers; False at once when it does not run, or has ended meanwhile."""
+        """Wait until it answers and return True; return False if it does not run, ends, or takes too long."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline = time.monotonic() + _START_TIMEOUT
         while self.running_pid() is not None and time.monotonic() < deadline:
@@ -141,7 +142,7 @@ class Emulator:
         return False
 
     def _environment(self, scratch: Path) -> dict[str, str]:
-        """Nothing of the user's own AWS, Docker or proxy settings reaches the emulator and the functions."""
+        """Return an environment without the user's own settings of AWS, Docker and proxies."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LC_ALL") if name in os.environ}
         return kept | {
             "BIND_HOST": HOST,
@@ -157,17 +158,17 @@ class Emulator:
             "S3_PERSIST": "1",
             "S3_DATA_DIR": str(self._state / "s3"),
             "TMPDIR": str(scratch),
-            # Listeners that this service has no use for.
+            # Listeners that this service does not need.
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
-            # Functions run as processes even where a container engine is at hand.
+            # Functions run as processes, also where there is a container engine.
             "LAMBDA_EXECUTOR": "local",
             "DOCKER_HOST": "unix:///nonexistent",
             "PYTHONUNBUFFERED": "1",
         }
 
     def _choose_port(self, preferred: int) -> None:
-        """Keep the last port, since stored URLs name it; take the next free one where it is taken."""
+        """Choose the last port, which stored URLs contain; if it is taken, the next free one."""
         last = self.port
         port = _free_port(last or preferred)
         if last and port != last:
@@ -178,11 +179,11 @@ class Emulator:
 
 
 def _kill_group(group: int) -> None:
-    """End all processes of a group and wait until they are gone, a second at most."""
+    """Kill all processes of a group and wait until they have ended, at most a second."""
     with contextlib.suppress(ProcessLookupError):
         for _ in range(20):
             os.killpg(group, signal.SIGKILL)
-            # Its leader may be a child of this very process, and stays in the group until it is waited for.
+            # The leader may be a child of this process: it stays in the group until it is waited for.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(group, os.WNOHANG)
             time.sleep(0.05)

@@ -1,7 +1,7 @@
-"""Turns template.yaml and functions/ into what the emulator can deploy, and changes nothing else.
+"""Convert template.yaml and functions/ into a package that the emulator can deploy, and change nothing else.
 
-The emulator runs every function with its own Python, takes zip code only and mounts no layers. So the
-worker's image becomes zip code, the FFmpeg layer a folder, and packages come from this environment.
+The emulator runs all functions with its own Python, deploys zip files only and mounts no layers. So the
+worker's image becomes a zip file, the FFmpeg layer a folder, and packages come from this environment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 FFMPEG_DIR = ROOT / ".local" / "ffmpeg" / "bin"
 CODE_BUCKET = "transcoding-code"
-#: Names known before the deployment, since the base URL of the outputs contains one.
+#: Fixed names: the base URL of the outputs, a parameter of the deployment, contains one.
 BUCKETS = {"SourceBucket": "transcoding-sources", "OutputBucket": "transcoding-outputs"}
 
 _LAYER = "AWS::Serverless::LayerVersion"
@@ -28,7 +28,7 @@ _LAYER = "AWS::Serverless::LayerVersion"
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """What CloudFormation gets: a template in JSON, its parameters and the functions' code."""
+    """What CloudFormation deploys: a template in JSON, its parameters, and the functions' code in a zip."""
 
     template: str
     parameters: dict[str, str]
@@ -37,13 +37,13 @@ class Package:
 
     @property
     def digest(self) -> str:
-        """Changes whenever anything does that a deployment would carry."""
+        """SHA-256 of all that is deployed."""
         parts = [self.template, json.dumps(self.parameters, sort_keys=True), self.code_key]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def build(parameters: dict[str, str]) -> Package:
-    """Package the checkout."""
+    """Return the package of this checkout."""
     code = _zip(ROOT / "functions")
     code_key = f"{hashlib.sha256(code).hexdigest()}.zip"
     template = adapt(load_template(ROOT / "template.yaml"), parameters, code_key)
@@ -51,13 +51,13 @@ def build(parameters: dict[str, str]) -> Package:
 
 
 def load_template(path: Path) -> dict[str, Any]:
-    """Read a CloudFormation template; `!Ref x` and its like become `{"Ref": "x"}`."""
+    """Return a CloudFormation template, with short tags in their long form: `!Ref x` is `{"Ref": "x"}`."""
     template: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_TemplateLoader)
     return template
 
 
 def adapt(template: dict[str, Any], parameters: dict[str, str], code_key: str) -> dict[str, Any]:
-    """Put zip code, an FFmpeg folder and this environment's packages in place of image, layer and build."""
+    """Replace image, layers and build by a zip file, an FFmpeg folder and this environment's packages."""
     resources = template["Resources"]
     layers = {name for name, resource in resources.items() if resource["Type"] == _LAYER}
     for name in layers:
@@ -77,7 +77,7 @@ def adapt(template: dict[str, Any], parameters: dict[str, str], code_key: str) -
     defaults = template["Globals"]["Function"]
     defaults["CodeUri"] = {"Bucket": CODE_BUCKET, "Key": code_key}
     defaults["Environment"]["Variables"]["PYTHONPATH"] = sysconfig.get_path("purelib")
-    # There is no X-Ray daemon to send traces to.
+    # The emulator has no X-Ray daemon.
     defaults["Environment"]["Variables"]["POWERTOOLS_TRACE_DISABLED"] = "true"
     worker = resources["WorkerFunction"]
     del worker["Metadata"], worker["Properties"]["PackageType"]
@@ -89,9 +89,9 @@ def adapt(template: dict[str, Any], parameters: dict[str, str], code_key: str) -
 
 
 def _with_numbers(node: Any, numbers: dict[str, int]) -> Any:
-    """Put the values of number parameters in place: the emulator would hand them on as strings.
+    """Replace references to number parameters by their values, which the emulator would pass on as strings.
 
-    Not in `Environment`, where they are strings.
+    In `Environment` they stay, as variables are strings.
     """
     if isinstance(node, dict):
         if node.keys() == {"Ref"} and node["Ref"] in numbers:
@@ -106,7 +106,7 @@ def _with_numbers(node: Any, numbers: dict[str, int]) -> Any:
 
 
 def _zip(folder: Path) -> bytes:
-    """Zip a folder's Python files: the same bytes for the same files."""
+    """Return a zip file of a folder's Python files. Equal files give equal bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*.py")):
@@ -115,7 +115,7 @@ def _zip(folder: Path) -> bytes:
 
 
 class _TemplateLoader(yaml.SafeLoader):
-    """YAML with CloudFormation's short tags."""
+    """A loader of YAML with CloudFormation's short tags."""
 
 
 def _short_tag(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Runs `sam local` on the running stack's data: `python -m local.sam_env start-api`, `… invoke NAME -e FILE`.
+"""Run `sam local` on the running stack: `python -m local.sam_env start-api`, `… invoke NAME -e FILE`.
 
 The functions then run in containers, which cannot reach the emulator: it listens on this machine's loopback
-only. So a relay listens at the machine's address in the engine's own network as long as sam runs.
+only. So, while sam runs, a relay listens on this machine's address in the engine's network.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from local.package import ROOT
 from local.stack import HOME, Stack
 
 SAM = ROOT / ".local" / "envs" / "sam" / "bin" / "sam"
-#: Where Docker and Podman listen when nobody says otherwise.
+#: The default sockets of Docker and of Podman.
 SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
 #: The default networks of Docker and of Podman.
 NETWORKS = ("bridge", "podman")
-#: The task that the sample events name, as DynamoDB keeps it.
+#: The task that the sample events name, as an item of DynamoDB.
 SAMPLE_TASK = ROOT / "events" / "task.json"
 
-#: Linux: bind an address that is not there yet, as the engine makes its network with the first container.
+#: Linux's option to bind an address that does not exist yet: the first container makes the engine's network.
 _IP_FREEBIND = 15
 _CHUNK = 1 << 16
 
 
 class EngineError(Exception):
-    """There is no container engine to run the functions in; says what was tried."""
+    """There is no container engine to run the functions in. The message has what was tried."""
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -57,7 +57,7 @@ class _SocketConnection(http.client.HTTPConnection):
 
 
 def engine_socket() -> str:
-    """Find the container engine's socket: DOCKER_HOST's, or a usual one. Raises EngineError."""
+    """Return the path of the container engine's socket: DOCKER_HOST's, or a default. Raises EngineError."""
     named = os.environ.get("DOCKER_HOST", "")
     if named and not named.startswith("unix://"):
         raise EngineError(f"DOCKER_HOST is {named}, but the engine must be on this machine (unix://…)")
@@ -70,7 +70,7 @@ def engine_socket() -> str:
 
 
 def engine_gateway(engine: str) -> str:
-    """Find this machine's address in the engine's default network. Raises EngineError."""
+    """Return this machine's address in the engine's default network. Raises EngineError."""
     networks = {network["Name"]: network for network in json.loads(_ask_engine(engine, "/networks"))}
     for name in NETWORKS:
         for config in networks.get(name, {}).get("IPAM", {}).get("Config") or []:
@@ -89,7 +89,7 @@ def _ask_engine(path: str, request: str) -> bytes:
 
 
 def variables(stack: Stack, endpoint_url: str) -> dict[str, dict[str, str]]:
-    """Give what `sam local --env-vars` takes: the stack's names in place of the template's."""
+    """Return the content of the file for `sam local --env-vars`: the names of the stack's resources."""
     return {
         "Parameters": {
             "AWS_ENDPOINT_URL": endpoint_url,
@@ -102,7 +102,7 @@ def variables(stack: Stack, endpoint_url: str) -> dict[str, dict[str, str]]:
 
 
 def store_sample(stack: Stack, *, renew: bool) -> None:
-    """Store the task that the sample events name, waiting, and its source; `renew` it where it exists."""
+    """Store the task that the sample events name, waiting, and its source. `renew`: also where it exists."""
     item: dict[str, Any] = json.loads(SAMPLE_TASK.read_text())
     dynamodb = client("dynamodb", stack["aws_endpoint_url"])
     found = dynamodb.get_item(TableName=stack["table"], Key={"id": item["id"]})
@@ -112,8 +112,8 @@ def store_sample(stack: Stack, *, renew: bool) -> None:
 
 
 async def run(command: list[str], environment: Mapping[str, str], host: str, port: int) -> int:
-    """Run a command and meanwhile relay `host`:`port` to the loopback's; return the command's exit code."""
-    # Several may run at once, each with a relay of its own.
+    """Run a command, relay `host`:`port` to the same port of the loopback, and return the exit code."""
+    # Several commands may run at once, each with its own relay.
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
@@ -124,7 +124,7 @@ async def run(command: list[str], environment: Mapping[str, str], host: str, por
     async with server:
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment)
         loop = asyncio.get_running_loop()
-        # The terminal sends Ctrl-C to sam as well; it cleans up and ends, and so does this.
+        # The terminal sends Ctrl-C to sam too. This process ends after sam has cleaned up.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, process.terminate)
         return await process.wait()
@@ -147,7 +147,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def main() -> int:
-    """Run `sam local` with the arguments of the command line; the exit code is its own."""
+    """Run `sam local` with the arguments of the command line and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m local.sam_env", add_help=False)
     parser.add_argument("--home", type=Path, default=HOME, help="the folder of the stack")
     arguments, rest = parser.parse_known_args()

@@ -1,4 +1,4 @@
-"""The whole service on this machine: `start` makes it ready, `stop` ends it and keeps its data."""
+"""The whole service on this machine: `start` deploys it, `stop` ends it and keeps its data."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from local.emulator import PREFERRED_PORT, REGION, Emulator
 from local.package import BUCKETS, ROOT
 
 HOME = ROOT / ".local"
-#: Where the laptop differs from the template's defaults: two workers fit, tries should not wait long, and a
-#: clip of a minute is to be cut into parts as a long film is.
+#: Values that differ from the template's defaults: a laptop has room for two workers, a retry should come
+#: soon, and a clip of a minute should be cut into parts as a long film is.
 PARAMETERS = {"MaxWorkers": "2", "LeaseSeconds": "20", "FanOutSeconds": "2", "PartSeconds": "2"}
 
 
 class Stack(TypedDict):
-    """How to reach a running stack; also the content of stack.json."""
+    """How to reach a running stack. This is the content of stack.json."""
 
-    #: What comes before `/transcoding/api/…`; every call carries `api_key` in `x-api-key`.
+    #: The part of a call's URL before `/transcoding/api/`. Calls have `api_key` in the header `x-api-key`.
     api_url: str
     api_key: str
     aws_endpoint_url: str
@@ -33,15 +33,15 @@ class Stack(TypedDict):
     queue_url: str
     dlq_url: str
     stack_name: str
-    #: Function names by their logical ids in template.yaml.
+    #: Names of functions by logical id in template.yaml.
     functions: dict[str, str]
 
 
 def start(home: Path = HOME, parameters: dict[str, str] | None = None, port: int = PREFERRED_PORT) -> Stack:
-    """Start the emulator, deploy this checkout and write `home`/stack.json; quick where nothing changed.
+    """Start the emulator, deploy this checkout if it has changed, and write `home`/stack.json.
 
-    `parameters` are further template parameters; `port` is that of a first start, 0 for any. EmulatorError or
-    DeployError if it does not come up.
+    `parameters` are added to the template's; `port` is that of the first start (0: any). Raises EmulatorError
+    or DeployError.
     """
     emulator = Emulator(home)
     emulator.start(port)
@@ -53,7 +53,7 @@ def start(home: Path = HOME, parameters: dict[str, str] | None = None, port: int
 
 
 def stop(home: Path = HOME) -> None:
-    """End the emulator with all its functions. EmulatorError if it had to be killed."""
+    """Stop the emulator with all its functions. Raises EmulatorError if it had to be killed."""
     Emulator(home).stop()
 
 
