@@ -1,5 +1,5 @@
-# Everything that is installed goes to .venv, .local and tests/browser/node_modules, once; after that no target
-# needs the network. `make help` lists the targets.
+# Everything is installed once, into .venv, .local and tests/browser/node_modules; after that no target needs the
+# network. `make help` lists the targets.
 
 PYTHON ?= python3
 export SOURCE ?=
@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# Nothing here touches an AWS account, whatever the user's settings are.
+# No target uses an AWS account, whatever the user's settings are.
 unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ENDPOINT_URL AWS_SESSION_TOKEN VIRTUAL_ENV PYTHONPATH PYTHONHOME
 export AWS_CONFIG_FILE := /dev/null
 export AWS_SHARED_CREDENTIALS_FILE := /dev/null
@@ -20,7 +20,7 @@ export SAM_CLI_TELEMETRY := 0
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
 
-# All environments are of one Python: the emulator runs the functions with its own and .venv's packages.
+# All environments have the same Python: the emulator runs the functions with its own Python and .venv's packages.
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 PYTHON_PATH := $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null)
 STAMPS := .local/stamps
@@ -29,7 +29,7 @@ ARCH := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
 UV := .local/uv/bin/uv
 SYNC := $(UV) sync --quiet --frozen --python $(PYTHON_PATH)
 EXPORT := $(UV) export --quiet --frozen --no-header --only-group
-# Dependency groups that are exported, and the file in functions/ for each.
+# Dependency groups that are exported, each with its file in functions/.
 EXPORTED := functions:requirements.txt worker:requirements-worker.txt
 RUN := .venv/bin/python
 PROJECT := $(STAMPS)/project
@@ -52,7 +52,7 @@ demo: $(PROJECT) $(MINISTACK) $(FFMPEG) ## transcode a clip, or SOURCE=file|URL,
 up: $(PROJECT) $(MINISTACK) $(FFMPEG) ## start the service; .local/stack.json says how to reach it
 	@$(RUN) -m local up
 
-down: $(PROJECT) ## stop it; its data stays
+down: $(PROJECT) ## stop the service; its data stays
 	@$(RUN) -m local down
 
 start-api: up build ## serve the five calls with `sam local start-api`, on the running service's data
@@ -94,7 +94,7 @@ lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and wh
 bench: $(PROJECT) $(MINISTACK) $(FFMPEG) ## measure speed, memory and cost: QUICK=1, or ONLY="parts speedups …"
 	PYTHONPATH=functions $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
-## What is generated, and what is built
+## Generated files and builds
 
 .PHONY: openapi lock build clean
 openapi: $(PROJECT) ## write docs/openapi.json from the code
@@ -107,18 +107,18 @@ lock: $(UV) ## update uv.lock from pyproject.toml, and the functions' requiremen
 build: $(SAM) ## build what `sam deploy` uploads; the worker's image needs a container engine
 	PATH="$(CURDIR)/.local/uv/bin:$$PATH" .local/envs/sam/bin/sam build
 
-clean: ## remove all that make has made, and the service's data
+clean: ## remove all that make has installed or built, and the service's data
 	@if [ -x $(RUN) ]; then $(RUN) -m local down; fi
 	rm -rf .venv .local .aws-sam tests/browser/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 ## Installation
 
 .PHONY: force
-# Changes when another Python is named, and all environments with it.
+# This file changes when PYTHON is another one; then all environments are made anew.
 $(STAMPS)/python: force
-	@[ -n "$(PYTHON_VERSION)" ] || { echo "There is no $(PYTHON): install Python 3.11 or newer." >&2; exit 1; }
+	@[ -n "$(PYTHON_VERSION)" ] || { echo "There is no $(PYTHON): install Python 3.11 or later." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "$(PYTHON) is $(PYTHON_VERSION), but 3.11 or newer is needed: name one with make PYTHON=…" >&2; exit 1; }
+	  echo "$(PYTHON) is $(PYTHON_VERSION), but the service needs 3.11 or later: run make PYTHON=…" >&2; exit 1; }
 	@mkdir -p $(STAMPS)
 	@echo "$(PYTHON_VERSION) $(PYTHON_PATH)" | cmp -s - $@ || echo "$(PYTHON_VERSION) $(PYTHON_PATH)" > $@
 
@@ -135,7 +135,7 @@ $(PROJECT): uv.lock $(UV)
 	@$(SYNC)
 	@touch $@
 
-# A service that runs is stopped first; its data stays.
+# A running service is stopped first; its data stays.
 $(MINISTACK): uv.lock $(UV) $(PROJECT)
 	@$(RUN) -m local down
 	$(SYNC_TOOL)
@@ -154,7 +154,7 @@ $(FFMPEG): layers/ffmpeg/build.py layers/ffmpeg/requirements.txt $(STAMPS)/pytho
 	@$(PYTHON) layers/ffmpeg/build.py --arch $(ARCH) --target .local/ffmpeg
 	@touch $@
 
-# Browser tests are skipped, by name, where there is no Chromium or no npm.
+# Without Chromium or npm, the browser tests are reported as skipped.
 $(BROWSER): tests/browser/package-lock.json $(STAMPS)/python
 	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  echo "Installing Chromium …"; \

