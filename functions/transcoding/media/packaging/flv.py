@@ -1,6 +1,7 @@
 """Flash Video with an index of its keyframes in front, written from beginning to end.
 
-Players on the Web seek by it. FFmpeg's muxer makes one only where it can read again what it has written.
+Players in browsers (flv.js, mpegts.js) cannot seek beyond what they have loaded without it. FFmpeg's muxer
+writes one only into a file that it can read again.
 """
 
 from __future__ import annotations
