@@ -26,7 +26,7 @@ from local.deploy import client
 from local.emulator import ACCOUNT_ID, SECRET
 from local.package import FFMPEG_DIR, ROOT, load_template
 from local.stack import Stack
-from transcoding.data.storage import output_prefix
+from transcoding.data.object_store import output_prefix
 from transcoding.media.encoding import command
 from transcoding.media.inspection.probe import probe, with_keyframes
 from transcoding.media.planning.cuts import cost, part_length

@@ -11,8 +11,8 @@ from aws_lambda_powertools.utilities.batch.types import PartialItemFailureRespon
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
-from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.service.dead_letters import bury as bury_task
 from transcoding.settings import DeadLetterSettings
@@ -20,7 +20,7 @@ from transcoding.settings import DeadLetterSettings
 settings = DeadLetterSettings.read()
 table = TaskTable(settings.table_name)
 parts = PartTable(settings.table_name)
-store = OutputStore(settings.output_bucket)
+store = ObjectStore(settings.output_bucket, patient=False)
 logger, tracer, metrics = Logger(), Tracer(), Metrics()
 processor = BatchProcessor(EventType.SQS)
 

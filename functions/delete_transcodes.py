@@ -10,14 +10,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from transcoding.api.resolver import PREFIX, answers, create_resolver
 from transcoding.api.schemas import Deleted, DeleteTranscodes
-from transcoding.data.storage import OutputStore
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.task_table import TaskTable
 from transcoding.service import tasks
 from transcoding.settings import DeleteSettings
 
 settings = DeleteSettings.read()
 table = TaskTable(settings.table_name)
-store = OutputStore(settings.output_bucket)
+store = ObjectStore(settings.output_bucket, patient=False)
 logger, tracer = Logger(), Tracer()
 app = create_resolver()
 

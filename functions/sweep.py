@@ -8,9 +8,9 @@ from aws_lambda_powertools import Logger, Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
-from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.service.sweep import Sweep
 from transcoding.settings import SweepSettings
@@ -20,7 +20,7 @@ sweep = Sweep(
     TaskTable(settings.table_name),
     PartTable(settings.table_name),
     JobQueue(settings.queue_url),
-    OutputStore(settings.output_bucket),
+    ObjectStore(settings.output_bucket, patient=False),
     window=settings.max_workers,
 )
 logger, tracer, metrics = Logger(), Tracer(), Metrics()

@@ -11,10 +11,9 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from transcoding.data.media_store import MediaStore
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
-from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.pipeline.transcoder import Transcoder
@@ -29,13 +28,14 @@ tracer = Tracer()
 metrics = Metrics()
 settings = WorkerSettings.read()
 queue = JobQueue(settings.queue_url)
+store = ObjectStore(settings.output_bucket)
 job = Job(
     TaskTable(settings.table_name),
     PartTable(settings.table_name),
     queue,
-    OutputStore(settings.output_bucket),
+    store,
     Transcoder(
-        MediaStore(settings.output_bucket),
+        store,
         Tools.within(settings.ffmpeg_dir),
         max_source_bytes=settings.max_source_bytes,
         part_seconds=settings.part_seconds,

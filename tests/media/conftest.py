@@ -19,7 +19,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from transcoding.data import clients
-from transcoding.data.media_store import MediaStore
+from transcoding.data.object_store import ObjectStore
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.model import Part, Task
 from transcoding.pipeline.fetch import HttpSource
@@ -110,12 +110,12 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    clients.media_s3.cache_clear()
-    client = clients.media_s3()
+    clients.s3.cache_clear()
+    client = clients.s3(patient=True)
     for bucket in ("source", "output"):
         client.create_bucket(Bucket=bucket)
     yield client
-    clients.media_s3.cache_clear()
+    clients.s3.cache_clear()
 
 
 _numbers = itertools.count()
@@ -179,7 +179,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         # The servers of these tests are on this machine, where no source may be otherwise.
         fetch = partial(HttpSource, is_allowed=lambda address: True)
         transcoder = Transcoder(
-            MediaStore("output"),
+            ObjectStore("output"),
             TOOLS,
             max_source_bytes=10**9,
             part_seconds=part_seconds or 1e9,

@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.media.conftest import ROOT, TOOLS, ffmpeg, ffprobe
-from transcoding.data.media_store import MediaStore
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.streams import StoredObject
 from transcoding.media.packaging.fragments import Content, read
 from transcoding.media.packaging.join import Piece, join
@@ -52,7 +52,7 @@ def store(s3: Any) -> Callable[..., Piece]:
                 s3.put_object(Bucket="output", Key=str(path), Body=path.read_bytes())
                 objects.append(StoredObject(str(path), path.stat().st_size))
             found = sum((read(path.read_bytes()).content() for path in folder.glob("*.m4s")), found)
-        return Piece(partial(MediaStore("output").reading, objects), found, seconds)
+        return Piece(partial(ObjectStore("output").reading, objects), found, seconds)
 
     return store
 
@@ -66,7 +66,7 @@ def joined(s3: Any, tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         target = FORMATS[format]
         key = f"{tmp_path.name}/{target.target}"
-        join(pieces, target.muxer, partial(MediaStore("output").writing, key, target.content_type), report)
+        join(pieces, target.muxer, partial(ObjectStore("output").writing, key, target.content_type), report)
         path = tmp_path / f"joined.{format}"
         answer = s3.get_object(Bucket="output", Key=key)
         assert answer["ContentType"] == target.content_type
@@ -325,7 +325,7 @@ def test_text_is_joined_in_its_language(
     s3.put_object(Bucket="output", Key="text", Body=text.read_bytes())
     stored = [StoredObject("text", text.stat().st_size)]
     piece = Piece(
-        partial(MediaStore("output").reading, stored), Content(2, 2), SECONDS, {"language": "fre"}, ""
+        partial(ObjectStore("output").reading, stored), Content(2, 2), SECONDS, {"language": "fre"}, ""
     )
     picture = store(segments(f"{PICTURE} -pix_fmt yuv420p {H264} {PICTURE_SEGMENTS}"))
     file = joined(format, [picture, piece])
@@ -358,10 +358,10 @@ def test_a_piece_that_ends_early_or_is_missing_is_told(
     data = (folder / "init.mp4").read_bytes() + (folder / "00000.m4s").read_bytes()
     for length in (0, 5, 400, len(data) - 1):
         s3.put_object(Bucket="output", Key="cut", Body=data[:length])
-        cut = partial(MediaStore("output").reading, [StoredObject("cut", length)])
+        cut = partial(ObjectStore("output").reading, [StoredObject("cut", length)])
         with pytest.raises(ValueError, match=r"ends in the middle|no media"):
             joined("mp4", [Piece(cut, Content(), 1)])
-    gone = partial(MediaStore("output").reading, [StoredObject("gone", 1000)])
+    gone = partial(ObjectStore("output").reading, [StoredObject("gone", 1000)])
     with pytest.raises(ClientError, match="NoSuchKey"):
         joined("mp4", [store(folder), Piece(gone, Content(), 1)])
 
@@ -370,7 +370,7 @@ def test_what_storing_raises_is_raised(
     s3: Any, store: Callable[..., Piece], segments: Callable[[str], Path]
 ) -> None:
     piece = store(segments(f"{PICTURE} -pix_fmt yuv420p {H264} {PICTURE_SEGMENTS}"))
-    writing = partial(MediaStore("missing").writing, "video.mp4", "video/mp4")
+    writing = partial(ObjectStore("missing").writing, "video.mp4", "video/mp4")
     with pytest.raises(ClientError, match="NoSuchBucket"):
         join([piece], "mp4", writing, lambda share: None)
 
@@ -412,12 +412,12 @@ def test_neither_memory_nor_temporary_files_grow_with_the_result(
     program = f"""if True:
         import resource
         from functools import partial
-        from transcoding.data.media_store import MediaStore
+        from transcoding.data.object_store import ObjectStore
         from transcoding.data.streams import StoredObject
         from transcoding.media.packaging.fragments import Content
         from transcoding.media.packaging.join import Piece, join
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        store = MediaStore("output")
+        store = ObjectStore("output")
         objects = [StoredObject(*item) for item in {sizes!r}.items()]
         whole = Content({counted.samples * 150}, {counted.keyframes * 150}, {counted.changes * 150}, {10**9})
         piece = Piece(partial(store.reading, objects), whole, 150)

@@ -15,7 +15,7 @@ import pytest
 from tests.media.conftest import SHARED_MEDIA, Result, ffmpeg, ffprobe
 from tests.media.test_join import boxes
 from tests.media.test_subtitles import film
-from transcoding.data.media_store import MediaStore
+from transcoding.data.object_store import ObjectStore
 from transcoding.errors import LeaseLostError, OutOfTimeError, TaskFailedError
 from transcoding.media.encoding import command
 from transcoding.media.ffmpeg.process import Encoder
@@ -357,7 +357,7 @@ def test_a_connection_that_breaks_is_not_taken_for_the_end_of_the_source(
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/{name}"
-        monkeypatch.setattr(MediaStore, "presigned_url", lambda self, bucket, key: url)
+        monkeypatch.setattr(ObjectStore, "presigned_url", lambda self, bucket, key: url)
         prepare = Transcoder.prepare
 
         def prepared(*arguments: Any) -> Any:

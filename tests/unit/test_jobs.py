@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import BUCKET, QUEUE_URL, Aws
+from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
-from transcoding.data.storage import OutputStore, output_prefix, work_prefix
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, TaskFailedError, UnavailableError
 from transcoding.model import Part, Status, Task
@@ -92,7 +92,7 @@ def worker(aws: Aws, table: TaskTable, parts: PartTable, transcoder: Any) -> Job
         table,
         parts,
         JobQueue(QUEUE_URL),
-        OutputStore(BUCKET),
+        ObjectStore(BUCKET),
         transcoder,
         base_url="https://cdn.example.com",
         lease=LEASE,

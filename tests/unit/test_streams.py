@@ -20,9 +20,9 @@ TYPE = "video/mp4"
 
 @pytest.fixture
 def media(aws: Aws) -> Any:
-    from transcoding.data.media_store import MediaStore
+    from transcoding.data.object_store import ObjectStore
 
-    return MediaStore(BUCKET)
+    return ObjectStore(BUCKET)
 
 
 @pytest.fixture

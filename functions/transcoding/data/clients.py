@@ -26,6 +26,9 @@ CONNECT_TIMEOUT = 2
 READ_TIMEOUT = 5
 MAX_ATTEMPTS = 3
 MAX_CONNECTIONS = 20
+#: Those of a worker's transfers.
+PATIENT_READ_TIMEOUT = 60
+PATIENT_ATTEMPTS = 5
 
 _TRANSIENT = frozenset(
     {
@@ -68,26 +71,25 @@ def _config() -> Config:
 
 @cache
 def sqs() -> SQSClient:
-    """Give this process's SQS client."""
+    """Return this process's SQS client."""
     return cast("SQSClient", _session().create_client("sqs", config=_config()))
 
 
 @cache
-def s3() -> S3Client:
-    """Give this process's S3 client."""
-    return cast("S3Client", _session().create_client("s3", config=_config()))
+def s3(*, patient: bool) -> S3Client:
+    """Return this process's S3 client, which is able to presign for every region.
 
-
-@cache
-def media_s3() -> S3Client:
-    """Give this process's S3 client for media: patient, and able to presign for every region."""
-    config = _config().merge(
-        Config(
-            read_timeout=60,
-            retries={"mode": "standard", "total_max_attempts": 5},
-            signature_version="s3v4",
+    A worker has minutes of work to lose over an answer that comes late: it is `patient`. The calls of the
+    API have to be answered, and the sweep has other tasks to look at.
+    """
+    config = _config().merge(Config(signature_version="s3v4"))
+    if patient:
+        config = config.merge(
+            Config(
+                read_timeout=PATIENT_READ_TIMEOUT,
+                retries={"mode": "standard", "total_max_attempts": PATIENT_ATTEMPTS},
+            )
         )
-    )
     return cast("S3Client", _session().create_client("s3", config=config))
 
 

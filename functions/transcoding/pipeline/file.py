@@ -8,8 +8,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-from transcoding.data.media_store import MediaStore
-from transcoding.data.storage import output_prefix, work_prefix
+from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.data.streams import StoredObject
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.encoding import command
@@ -30,7 +29,7 @@ _SMALLEST_CUE = 20
 class FilePackage:
     """Stores a file when it is complete."""
 
-    def __init__(self, store: MediaStore, tools: Tools) -> None:
+    def __init__(self, store: ObjectStore, tools: Tools) -> None:
         self._store = store
         self._tools = tools
 

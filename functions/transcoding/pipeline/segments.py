@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from transcoding.data.media_store import MediaStore
-from transcoding.data.storage import output_prefix
+from transcoding.data.object_store import ObjectStore, output_prefix
 from transcoding.media.encoding import command
 from transcoding.media.packaging import dash, hls, subtitles
 from transcoding.media.planning.plan import PicturePlan, Plan, SoundPlan
@@ -23,7 +22,7 @@ _MASTER = "master.m3u8"
 class SegmentsPackage:
     """Stores segments under the result's prefix while they are made, and playlists over them at the end."""
 
-    def __init__(self, store: MediaStore) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def part_prefix(self, task: Task) -> str:

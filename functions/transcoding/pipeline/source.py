@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from transcoding.data.media_store import MediaStore
-from transcoding.data.storage import work_prefix
+from transcoding.data.object_store import ObjectStore, work_prefix
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.inspection.facts import SourceFacts
@@ -38,7 +37,7 @@ class SourceReader:
 
     def __init__(
         self,
-        store: MediaStore,
+        store: ObjectStore,
         tools: Tools,
         *,
         max_source_bytes: int,

@@ -12,8 +12,7 @@ from pathlib import Path
 from aws_lambda_powertools import Logger
 from pydantic import TypeAdapter
 
-from transcoding.data.media_store import MediaStore
-from transcoding.data.storage import output_prefix, work_prefix
+from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.errors import OutOfTimeError
 from transcoding.media.encoding import command
 from transcoding.media.ffmpeg.process import Encoder
@@ -104,7 +103,7 @@ class Transcoder:
 
     def __init__(
         self,
-        store: MediaStore,
+        store: ObjectStore,
         tools: Tools,
         *,
         max_source_bytes: int,

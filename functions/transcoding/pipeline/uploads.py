@@ -8,7 +8,7 @@ from pathlib import Path
 
 from s3transfer.futures import TransferFuture
 
-from transcoding.data.media_store import MediaStore
+from transcoding.data.object_store import ObjectStore
 
 
 class Uploads:
@@ -21,7 +21,7 @@ class Uploads:
     Leaving the block abandons what is still under way, and returns when nothing is being stored any more.
     """
 
-    def __init__(self, store: MediaStore) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._under_way: list[tuple[TransferFuture, Path]] = []
 

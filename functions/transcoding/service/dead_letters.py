@@ -6,15 +6,15 @@ import json
 
 from aws_lambda_powertools import Logger
 
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
-from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import WORKER_LOST_INFO, Failure, UnavailableError
 
 logger = Logger(child=True)
 
 
-def bury(table: TaskTable, parts: PartTable, store: OutputStore, message: str) -> bool:
+def bury(table: TaskTable, parts: PartTable, store: ObjectStore, message: str) -> bool:
     """End the task of a message that no worker could deal with; False when there is nothing to end.
 
     Raises UnavailableError.

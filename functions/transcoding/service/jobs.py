@@ -14,9 +14,9 @@ from pathlib import Path
 
 from aws_lambda_powertools import Logger
 
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
-from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, LeaseLostError, OutOfTimeError, TaskFailedError, UnavailableError
 from transcoding.model import Part, Status, Task
@@ -76,7 +76,7 @@ class Job:
         table: TaskTable,
         parts: PartTable,
         queue: JobQueue,
-        outputs: OutputStore,
+        outputs: ObjectStore,
         transcoder: Transcoder,
         *,
         base_url: str,

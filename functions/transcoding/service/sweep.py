@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from aws_lambda_powertools import Logger
 
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
-from transcoding.data.storage import OutputStore
 from transcoding.data.table import SOON
 from transcoding.data.task_table import QUEUE_PATIENCE, TaskTable
 from transcoding.errors import WORKER_LOST_INFO, Failure
@@ -39,7 +39,7 @@ class Sweep:
         table: TaskTable,
         parts: PartTable,
         queue: JobQueue,
-        store: OutputStore,
+        store: ObjectStore,
         *,
         window: int,
         clock: Callable[[], float] = time.time,

@@ -10,8 +10,8 @@ from datetime import timedelta
 
 from aws_lambda_powertools import Logger
 
+from transcoding.data.object_store import ObjectStore
 from transcoding.data.queue import JobQueue
-from transcoding.data.storage import OutputStore
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import ApiError, UnavailableError
 from transcoding.model import Task
@@ -55,7 +55,7 @@ def find(table: TaskTable, task_id: str) -> Task:
     return task
 
 
-def delete(table: TaskTable, store: OutputStore, retention: timedelta, task_ids: list[str]) -> None:
+def delete(table: TaskTable, store: ObjectStore, retention: timedelta, task_ids: list[str]) -> None:
     """Delete tasks and what they have stored. Raises ApiError (404) in the end if some never existed."""
     # One after the other: they all change the same counts.
     deadline = time.monotonic() + DELETING_TIME
@@ -73,7 +73,7 @@ def delete(table: TaskTable, store: OutputStore, retention: timedelta, task_ids:
         raise _no_such_task(unknown)
 
 
-def _remove_objects(store: OutputStore, task_ids: list[str]) -> None:
+def _remove_objects(store: ObjectStore, task_ids: list[str]) -> None:
     """Remove what deleted tasks have stored, as far as time allows; the sweep removes the rest."""
     pool = ThreadPoolExecutor(_REMOVERS)
     removals = [pool.submit(store.remove_task, task_id) for task_id in task_ids]
