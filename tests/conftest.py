@@ -178,6 +178,21 @@ def serialised(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_make_api_call", one_at_a_time)
 
 
+@pytest.fixture
+def repeated(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make each write twice, as botocore does when the answer of the first is lost."""
+    client = table._connection.client
+    call = client._make_api_call
+
+    def twice(operation: str, arguments: Any) -> Any:
+        if operation in {"UpdateItem", "TransactWriteItems", "BatchWriteItem"}:
+            # What DynamoDB refuses is not repeated.
+            call(operation, arguments)
+        return call(operation, arguments)
+
+    monkeypatch.setattr(client, "_make_api_call", twice)
+
+
 def api_event(
     method: str,
     path: str,

@@ -257,12 +257,13 @@ def test_when_it_is_unknown_whether_success_was_written_the_result_stays(run, ta
     assert aws.keys() == [f"outputs/{task.id}/1/video.mp4"]
 
 
-def test_success_that_is_written_twice_is_success(table, task):
-    claimed = table.claim(task.id, "worker", LEASE)
-    assert claimed
-    table.succeed(task.id, "worker", "https://cdn.example.com/x")
-    table.succeed(task.id, "worker", "https://cdn.example.com/x")
-    assert read(table, task).status is Status.SUCCEEDED
+def test_a_task_whose_last_worker_was_lost_ends_as_failed(run, table, task, clock):
+    for number in range(3):
+        assert table.claim(task.id, f"lost {number}", LEASE)
+        clock.advance(61)
+    assert run(task.id) is Outcome.FAILED
+    assert read(table, task).error_code == Failure.WORKER_LOST
+    assert run(task.id) is Outcome.IDLE
 
 
 # Tasks in parts.
@@ -301,6 +302,34 @@ def test_each_part_that_is_done_queues_another_and_the_last_finishes_the_task(
     assert transcoder.finished == [4]
     names = ("0.m4s", "100.m4s", "200.m4s", "300.m4s", "master.m3u8")
     assert aws.keys() == [f"outputs/{cut_task.id}/1/{name}" for name in names]
+
+
+def test_a_read_that_fails_costs_a_part_no_try(cut_task, run_part, table, parts, monkeypatch):
+    def unavailable(*_: object) -> None:
+        raise UnavailableError("the database")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "get", unavailable)
+        with pytest.raises(UnavailableError):
+            run_part(cut_task, 1)
+    (part,) = [part for part in parts.all(read(table, cut_task)) if part.number == 1]
+    assert (part.tries, part.lease_owner) == (0, "")
+
+
+def test_a_part_whose_last_worker_was_lost_ends_its_task_as_failed(cut_task, run_part, table, parts):
+    for number in range(3):
+        assert parts.claim(read(table, cut_task), 1, f"lost {number}", LEASE)
+        table._clock.advance(61)
+    assert run_part(cut_task, 1) is Outcome.FAILED
+    assert read(table, cut_task).error_code == Failure.WORKER_LOST
+    assert run_part(cut_task, 1) is Outcome.IDLE
+
+
+@pytest.mark.parametrize(("attempt", "number"), [(0, 0), (2, 0), ("1", 0), (1, 9), (1, -1), (1, None)])
+def test_what_there_is_not_is_not_taken_up(cut_task, run_part, table, attempt, number):
+    before = read(table, cut_task)
+    assert run_part(cut_task, number, attempt=attempt) is Outcome.IDLE
+    assert read(table, cut_task) == before
 
 
 def test_messages_of_parts_that_come_again_change_nothing(cut_task, run_part, table, transcoder, run):

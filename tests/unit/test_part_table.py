@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.conftest import Aws, Clock
 from transcoding.data.part_table import PartTable
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import Failure, LeaseLostError, UnavailableError
+from transcoding.errors import Failure, LeaseLostError, TaskFailedError, UnavailableError
 from transcoding.model import Part, Status, Task
 
 LEASE = timedelta(seconds=60)
@@ -51,7 +51,7 @@ def read(table: TaskTable, task: Task) -> Task:
 
 
 def take(parts: PartTable, task: Task, number: int, owner: str = "worker") -> Part:
-    part = parts.claim(task.id, task.attempt, number, f"{owner} {number}", LEASE)
+    part = parts.claim(task, number, f"{owner} {number}", LEASE)
     assert part is not None
     return part
 
@@ -136,7 +136,7 @@ def test_a_part_goes_from_its_claim_to_its_end(table: TaskTable, parts: PartTabl
     done = parts.all(task)[0]
     assert (done.progress, done.lease_expires_at, done.done) == (1.0, 0.0, True)
     assert read(table, task).parts_left == 3
-    assert parts.claim(task.id, 1, 1, "other", LEASE) is None
+    assert parts.claim(task, 1, "other", LEASE) is None
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_a_parts_progress_never_falls_also_over_tries(
 def test_one_of_many_claims_of_a_part_wins(table: TaskTable, parts: PartTable) -> None:
     task = fan_out(table, parts)
     with ThreadPoolExecutor(8) as pool:
-        claims = list(pool.map(lambda n: parts.claim(task.id, 1, 2, f"worker {n}", LEASE), range(16)))
+        claims = list(pool.map(lambda n: parts.claim(task, 2, f"worker {n}", LEASE), range(16)))
     (winner,) = [claim for claim in claims if claim]
     assert winner.tries == 1
     assert winner in parts.all(task)
@@ -167,13 +167,9 @@ def test_one_of_many_claims_of_a_part_wins(table: TaskTable, parts: PartTable) -
 def test_what_there_is_not_cannot_be_claimed(table: TaskTable, parts: PartTable, aws: Aws) -> None:
     task = fan_out(table, parts)
     items = len(aws.items())
-    assert parts.claim(task.id, 1, 4, "worker", LEASE) is None
-    assert parts.claim(task.id, 2, 0, "worker", LEASE) is None
-    assert parts.claim("neverwas", 1, 0, "worker", LEASE) is None
+    assert parts.claim(task, 4, "worker", LEASE) is None
     assert parts.fail_unowned(task.id, 1, 4, Failure.WORKER_LOST, "Lost.") is False
     assert len(aws.items()) == items
-    table.delete(task.id, RETENTION)
-    assert parts.claim(task.id, 1, 0, "worker", LEASE) is None
 
 
 def test_the_lease_of_a_part_can_be_taken_when_it_is_over(
@@ -182,7 +178,7 @@ def test_the_lease_of_a_part_can_be_taken_when_it_is_over(
     task = fan_out(table, parts)
     take(parts, task, 1)
     clock.advance(60)
-    assert parts.claim(task.id, 1, 1, "second", LEASE) is None
+    assert parts.claim(task, 1, "second", LEASE) is None
     clock.advance(0.001)
     assert take(parts, task, 1, "second").tries == 2
 
@@ -193,10 +189,12 @@ def test_after_three_lost_workers_of_a_part_the_task_fails(
     task = fan_out(table, parts)
     for _ in range(3):
         take(parts, task, 1)
-        assert parts.claim(task.id, 1, 1, "other", LEASE) is None
+        assert parts.claim(task, 1, "other", LEASE) is None
         assert read(table, task).status is Status.RUNNING
         clock.advance(61)
-    assert parts.claim(task.id, 1, 1, "other", LEASE) is None
+    with pytest.raises(TaskFailedError):
+        parts.claim(task, 1, "other", LEASE)
+    assert parts.claim(task, 1, "other", LEASE) is None
     failed = read(table, task)
     assert (failed.status, failed.error_code) == (Status.FAILED, Failure.WORKER_LOST)
     assert failed.error_info
@@ -433,7 +431,8 @@ def test_after_three_lost_finishers_a_task_fails(table: TaskTable, parts: PartTa
         assert table.claim(task.id, "finisher", LEASE)
         assert table.claim(task.id, "other", LEASE) is None
         clock.advance(61)
-    assert table.claim(task.id, "finisher", LEASE) is None
+    with pytest.raises(TaskFailedError):
+        table.claim(task.id, "finisher", LEASE)
     assert (read(table, task).status, read(table, task).error_code) == (3, Failure.WORKER_LOST)
 
 
@@ -528,20 +527,6 @@ def refuse(*reasons: str) -> ClientError:
     return ClientError(response, "TransactWriteItems")
 
 
-@pytest.fixture
-def repeated(table: TaskTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make each write twice, as botocore does when the answer of the first is lost."""
-    client = table._connection.client
-    call = client._make_api_call
-
-    def twice(operation: str, arguments: Any) -> Any:
-        if operation in {"UpdateItem", "TransactWriteItems", "BatchWriteItem"}:
-            call(operation, arguments)
-        return call(operation, arguments)
-
-    monkeypatch.setattr(client, "_make_api_call", twice)
-
-
 def test_writes_whose_answers_are_lost_do_what_they_should(
     table: TaskTable, parts: PartTable, request: pytest.FixtureRequest
 ) -> None:
@@ -550,8 +535,14 @@ def test_writes_whose_answers_are_lost_do_what_they_should(
     assert task is not None
     request.getfixturevalue("repeated")
     parts.fan_out(task, plan(task, pictures=1))
+    assert [parts.next_part(task.id, 1) for _ in range(3)] == [0, 1, None]
     sound, picture = take(parts, task, 0), take(parts, task, 1)
     assert (sound.tries, sound.lease_owner) == (1, "worker 0")
+    assert parts.release(sound, Failure.INTERNAL, "It broke.") is True
+    sound = take(parts, task, 0)
+    assert sound.tries == 2
+    parts.add_progress(task.id, 1, 0.25)
+    assert read(table, task).progress == 0.25
     parts.heartbeat(sound, 0.5, LEASE)
     assert parts.complete(sound) is False
     parts.split(picture, 40)
@@ -561,6 +552,33 @@ def test_writes_whose_answers_are_lost_do_what_they_should(
     assert parts.complete(take(parts, task, 2)) is True
     parts.remove(cut)
     assert parts.all(cut) == []
+
+
+@pytest.mark.parametrize("end", ["fail", "release", "claim", "fail_unowned", "fail_incomplete"])
+def test_an_end_whose_answer_is_lost_is_known_to_who_has_written_it(
+    table: TaskTable, parts: PartTable, clock: Clock, request: pytest.FixtureRequest, end: str
+) -> None:
+    task = fan_out(table, parts)
+    for number in (1, 2, 3):
+        part = take(parts, task, 1)
+        if number < 3:
+            parts.release(part, Failure.INTERNAL, "It broke.")
+    request.getfixturevalue("repeated")
+    if end == "fail":
+        parts.fail(part, Failure.INTERNAL, "It broke.")
+    elif end == "release":
+        assert parts.release(part, Failure.INTERNAL, "It broke.") is False
+    elif end == "claim":
+        clock.advance(61)
+        with pytest.raises(TaskFailedError):
+            parts.claim(task, 1, "another", LEASE)
+    elif end == "fail_unowned":
+        assert parts.fail_unowned(task.id, 1, 2, Failure.INTERNAL, "It broke.") is True
+        assert parts.fail_unowned(task.id, 1, 2, Failure.INTERNAL, "It broke.") is False
+    else:
+        assert parts.fail_incomplete(task, Failure.INTERNAL, "It broke.") is True
+        assert parts.fail_incomplete(task, Failure.INTERNAL, "It broke.") is False
+    assert read(table, task).status is Status.FAILED
 
 
 def test_completing_again_after_unavailability_gives_the_same(table: TaskTable, parts: PartTable) -> None:
@@ -580,7 +598,7 @@ def test_unavailability_is_told(table: TaskTable, parts: PartTable, monkeypatch:
     monkeypatch.setattr(table._connection.client, "_make_api_call", fail)
     for call in (
         *(lambda act=act: act(parts, part) for act in ACTS.values()),
-        lambda: parts.claim(task.id, 1, 2, "worker", LEASE),
+        lambda: parts.claim(task, 2, "worker", LEASE),
         lambda: parts.all(task),
         lambda: parts.remove(task),
     ):

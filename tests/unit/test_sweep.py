@@ -14,7 +14,7 @@ from tests.conftest import QUEUE_URL, Aws, Clock, lambda_context
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import Failure
+from transcoding.errors import Failure, TaskFailedError
 from transcoding.model import Part, Status, Task
 
 LEASE = timedelta(seconds=60)
@@ -82,7 +82,7 @@ def fan_out(table: TaskTable, parts: PartTable, count: int = 5, queued: int = 0)
 
 
 def take(parts: PartTable, task: Task, number: int) -> Part:
-    part = parts.claim(task.id, 1, number, "worker", LEASE)
+    part = parts.claim(task, number, "worker", LEASE)
     assert part is not None
     return part
 
@@ -188,7 +188,8 @@ def test_the_task_of_a_dead_worker_is_queued_again(
         janitor.sweep()
         janitor.sweep()
         assert queued(aws) == [task_id]
-    assert table.claim(task_id, "worker", LEASE) is None
+    with pytest.raises(TaskFailedError):
+        table.claim(task_id, "worker", LEASE)
     assert status(table, task_id) is Status.FAILED
 
 

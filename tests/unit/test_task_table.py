@@ -15,7 +15,7 @@ from tests.conftest import TABLE, TABLE_SCHEMA, Aws, Clock
 from transcoding.data import task_table
 from transcoding.data.records import TaskRecord
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import ApiError, Failure, LeaseLostError, UnavailableError
+from transcoding.errors import ApiError, Failure, LeaseLostError, TaskFailedError, UnavailableError
 from transcoding.model import Status, Task
 
 LEASE = timedelta(seconds=60)
@@ -205,6 +205,8 @@ def test_after_three_lost_workers_a_task_fails(table: TaskTable, clock: Clock) -
         assert table.claim(task.id, "worker", LEASE)
         assert table.claim(task.id, "other", LEASE) is None
         clock.advance(61)
+    with pytest.raises(TaskFailedError):
+        table.claim(task.id, "worker", LEASE)
     assert table.claim(task.id, "worker", LEASE) is None
     failed = read(table, task.id)
     assert (failed.status, failed.error_code, failed.attempt) == (3, Failure.WORKER_LOST, 3)
@@ -344,6 +346,64 @@ def test_an_id_that_is_taken_is_not_used_again(table: TaskTable, monkeypatch: py
     assert create(table, "key").id == "bbbbbbbb"
 
 
+# Answers that are lost
+
+
+def test_writes_whose_answers_are_lost_do_what_they_should(
+    table: TaskTable, clock: Clock, request: pytest.FixtureRequest
+) -> None:
+    task = create(table)
+    request.getfixturevalue("repeated")
+    table.mark_waiting(task.id)
+    claimed = table.claim(task.id, "first", LEASE)
+    assert claimed == read(table, task.id)
+    assert (claimed.attempt, claimed.lease_owner) == (1, "first")
+    table.heartbeat(task.id, "first", 0.5, LEASE)
+    assert table.release(task.id, "first", Failure.INTERNAL, "It broke.") is True
+    assert read(table, task.id).status is Status.WAITING
+    second = table.claim(task.id, "second", LEASE)
+    assert second is not None
+    assert second.attempt == 2
+    table.succeed(task.id, "second", "https://media.example.com/1")
+    assert read(table, task.id).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("end", ["fail", "release", "claim", "fail_unowned"])
+def test_an_end_whose_answer_is_lost_is_known_to_who_has_written_it(
+    table: TaskTable, clock: Clock, request: pytest.FixtureRequest, end: str
+) -> None:
+    task = create(table)
+    for number in (1, 2, 3):
+        assert table.claim(task.id, f"worker {number}", LEASE)
+        clock.advance(61)
+    clock.advance(-1.5)
+    request.getfixturevalue("repeated")
+    if end == "fail":
+        table.fail(task.id, "worker 3", Failure.INTERNAL, "It broke.")
+    elif end == "release":
+        assert table.release(task.id, "worker 3", Failure.INTERNAL, "It broke.") is False
+    else:
+        clock.advance(1.5)
+        if end == "claim":
+            with pytest.raises(TaskFailedError):
+                table.claim(task.id, "another", LEASE)
+        else:
+            assert table.fail_unowned(task.id, Failure.INTERNAL, "It broke.") is True
+        assert table.fail_unowned(task.id, Failure.INTERNAL, "It broke.") is False
+    assert read(table, task.id).status is Status.FAILED
+
+
+def test_a_claim_is_the_workers_own_only_while_its_lease_lasts(table: TaskTable, clock: Clock) -> None:
+    task = create(table)
+    first = table.claim(task.id, "worker", LEASE)
+    assert table.claim(task.id, "worker", LEASE) == first
+    assert table.claim(task.id, "another", LEASE) is None
+    clock.advance(61)
+    second = table.claim(task.id, "worker", LEASE)
+    assert second is not None
+    assert second.attempt == 2
+
+
 # Contention and failures
 
 
@@ -457,6 +517,7 @@ def test_requests_keep_to_what_dynamodb_takes(table: TaskTable, monkeypatch: pyt
                     "<=",
                     ">",
                     ">=",
+                    "<>",
                     "+",
                 } | {
                     "attribute_not_exists",

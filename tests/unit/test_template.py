@@ -206,15 +206,15 @@ def _work(tasks: TaskTable, parts: PartTable) -> None:
     parts.fan_out(task, [Part(task_id, task.attempt, 0, "picture", 0, None)])
     number = parts.next_part(task_id, task.attempt)
     assert number == 0
-    part = parts.claim(task_id, task.attempt, number, "worker", lease)
+    part = parts.claim(task, number, "worker", lease)
     assert part
     parts.heartbeat(part, 0.5, lease)
     parts.add_progress(task_id, task.attempt, 0.1)
     parts.release(part, *broken)
-    part = parts.claim(task_id, task.attempt, number, "worker", lease)
+    part = parts.claim(task, number, "worker", lease)
     assert part
     parts.split(part, 10)
-    part = parts.claim(task_id, task.attempt, 1, "worker", lease)
+    part = parts.claim(task, 1, "worker", lease)
     assert part
     assert parts.complete(part)
     finishing = tasks.claim(task_id, "worker", lease)

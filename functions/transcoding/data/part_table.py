@@ -16,8 +16,8 @@ from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
 
 from transcoding.data.records import PartRecord, TaskRecord
-from transcoding.data.table import MOST_PROGRESS, SOON, Table, available, end_lease
-from transcoding.errors import WORKER_LOST_INFO, Failure, LeaseLostError
+from transcoding.data.table import MOST_PROGRESS, SOON, Table, available, end_lease, new_mark
+from transcoding.errors import WORKER_LOST_INFO, Failure, LeaseLostError, TaskFailedError
 from transcoding.model import MAX_ATTEMPTS, Part, Status, Task
 
 #: After which DynamoDB may remove parts that nobody has removed. A task that takes as long fails.
@@ -51,11 +51,8 @@ class PartTable(Table):
             self._touch(),
         )
         if cut is None:
-            # The write is repeated when its answer is lost, and finds what it has itself written.
-            found = self._running(task.id, task.attempt)
-            if found is None or found.parts == 0:
-                self._remove(task, len(parts))
-                raise LeaseLostError(task.id)
+            self._remove(task, len(parts))
+            raise LeaseLostError(task.id)
 
     def next_part(self, task_id: str, attempt: int) -> int | None:
         """Take the number of the next part to queue; None when all are queued, or the task is not running."""
@@ -69,33 +66,29 @@ class PartTable(Table):
 
     # What the worker of a part calls.
 
-    def claim(self, task_id: str, attempt: int, number: int, owner: str, lease: timedelta) -> Part | None:
-        """Take a part up, for another try.
+    def claim(self, task: Task, number: int, owner: str, lease: timedelta) -> Part | None:
+        """Take a part of a running task up, for another try.
 
-        None when there is nothing to do: it is done or unknown, a live worker has it, or its task does not
-        run any more. If the lease of its last try is over, the task fails here (WORKER_LOST).
+        None when there is nothing to do: it is done or unknown, or a live worker has it. Raises
+        TaskFailedError where the lease of its last try is over: the task ends here (WORKER_LOST).
         """
-        if self._running(task_id, attempt) is None:
+        key, now = PartRecord.key(task.id, task.attempt, number), self._clock()
+        found = self._part(key)
+        if found is None or found.done:
             return None
-        key, now = PartRecord.key(task_id, attempt, number), self._clock()
-        claimed = self._change(
+        if found.lease_expires_at >= now:
+            return found if found.lease_owner == owner else None
+        if found.tries >= MAX_ATTEMPTS:
+            if self.fail_unowned(task.id, task.attempt, number, Failure.WORKER_LOST, WORKER_LOST_INFO):
+                raise TaskFailedError(Failure.WORKER_LOST, WORKER_LOST_INFO)
+            return None
+        return self._change_part(
             key,
-            _unowned(now) & (PartRecord.tries < MAX_ATTEMPTS),
+            _unowned(now) & (PartRecord.tries == found.tries),
             PartRecord.tries.add(1),
             PartRecord.lease_owner.set(owner),
             PartRecord.lease_expires_at.set(now + lease.total_seconds()),
         )
-        if claimed:
-            return claimed
-        found = self._find(key)
-        if found is None or found.done:
-            return None
-        if found.lease_owner == owner:
-            # The write is repeated when its answer is lost, and finds what it has itself written.
-            return found
-        if found.tries >= MAX_ATTEMPTS:
-            self.fail_unowned(task_id, attempt, number, Failure.WORKER_LOST, WORKER_LOST_INFO)
-        return None
 
     def heartbeat(self, part: Part, progress: float, lease: timedelta) -> None:
         """Extend the lease of a part, and raise its progress if it is more than before.
@@ -108,9 +101,9 @@ class PartTable(Table):
         progress = min(max(0.0, progress), 1.0)
         extend = PartRecord.lease_expires_at.set(self._clock() + lease.total_seconds())
         more = PartRecord.progress <= progress
-        if self._change(key, owned & more, PartRecord.progress.set(progress), extend):
+        if self._change_part(key, owned & more, PartRecord.progress.set(progress), extend):
             return
-        if not self._change(key, owned, extend):
+        if not self._change_part(key, owned, extend):
             raise LeaseLostError(part.task_id)
 
     def add_progress(self, task_id: str, attempt: int, delta: float) -> None:
@@ -146,7 +139,7 @@ class PartTable(Table):
             if self._write(partial(self._split, part, at, task.parts)) or self._has_done(part, at):
                 return
             # Where the part is still owned, another one was split at the same time.
-            found = self._find(_key(part))
+            found = self._part(_key(part))
             if found is None or found.done or found.lease_owner != part.lease_owner:
                 break
         raise LeaseLostError(part.task_id)
@@ -157,7 +150,7 @@ class PartTable(Table):
         Raises LeaseLostError.
         """
         again = _owned(part) & (PartRecord.tries < MAX_ATTEMPTS)
-        if self._change(_key(part), again, *_end_part_lease()):
+        if self._change_part(_key(part), again, *_end_part_lease()):
             return True
         self.fail(part, code, info)
         return False
@@ -187,7 +180,7 @@ class PartTable(Table):
     def take_back(self, part: Part) -> None:
         """End the lease of a part if it is over: the part waits for a worker again, as it did at first."""
         over = _owned(part) & _unowned(self._clock())
-        self._change(_key(part), over, *_end_part_lease())
+        self._change_part(_key(part), over, *_end_part_lease())
 
     def fail_unowned(self, task_id: str, attempt: int, number: int, code: Failure, info: str) -> bool:
         """End the task of a part that no live worker has.
@@ -197,9 +190,9 @@ class PartTable(Table):
         key = PartRecord.key(task_id, attempt, number)
         return self._fail(key, _unowned(self._clock()), task_id, attempt, self._failed(code, info))
 
-    def fail_incomplete(self, task: Task, code: Failure, info: str) -> None:
-        """End a task some of whose parts are gone; does nothing when it does not run any more."""
-        self._update(task.id, _running(task.attempt), *self._failed(code, info))
+    def fail_incomplete(self, task: Task, code: Failure, info: str) -> bool:
+        """End a task some of whose parts are gone; False when it does not run any more."""
+        return self._update(task.id, _running(task.attempt), *self._failed(code, info)) is not None
 
     # Reads and writes.
 
@@ -208,23 +201,20 @@ class PartTable(Table):
         task = record.task() if record else None
         return task if task and (task.status, task.attempt) == (Status.RUNNING, attempt) else None
 
-    def _find(self, key: str) -> Part | None:
-        with available():
-            try:
-                return PartRecord.get(key, consistent_read=True).part()
-            except PartRecord.DoesNotExist:
-                return None
+    def _part(self, key: str) -> Part | None:
+        record = self._find(PartRecord(key))
+        return record.part() if record else None
 
     def _has_done(self, part: Part, end: int | None) -> bool:
         """Tell if this very worker has done the part: writes are repeated when their answer is lost."""
-        found = self._find(_key(part))
+        found = self._part(_key(part))
         own = (True, part.lease_owner, end)
         return found is not None and (found.done, found.lease_owner, found.end) == own
 
-    def _change(self, key: str, condition: Condition, *actions: Action) -> Part | None:
-        """Change a part if the condition holds, and give it as it is then; None where it does not hold."""
-        record = PartRecord(key)
-        return record.part() if self._write(partial(record.update, list(actions), condition)) else None
+    def _change_part(self, key: str, condition: Condition, *actions: Action) -> Part | None:
+        """Change a part if the condition holds, and return it as it is then; None where it does not hold."""
+        record = self._change(PartRecord(key), condition, *actions)
+        return record.part() if record else None
 
     def _save(self, parts: Iterable[Part]) -> None:
         with available(), PartRecord.batch_write() as batch:
@@ -274,13 +264,18 @@ class PartTable(Table):
 
     def _fail(self, key: str, condition: Condition, task_id: str, attempt: int, failed: list[Action]) -> bool:
         """Fail the task of a part for which the condition holds; False where it does not run any more."""
+        mark = new_mark()
+        changes = [*failed, TaskRecord.last_write.set(mark)]
 
         def write() -> None:
             with TransactWrite(connection=self._connection) as transaction:
                 transaction.update(PartRecord(key), _end_part_lease(), condition=condition)
-                transaction.update(TaskRecord(task_id), failed, condition=_running(attempt))
+                transaction.update(TaskRecord(task_id), changes, condition=_running(attempt))
 
-        return self._write(write)
+        if self._write(write):
+            return True
+        found = self._read(task_id)
+        return found is not None and found.last_write == mark
 
 
 def _key(part: Part) -> str:

@@ -62,6 +62,8 @@ class Record(Model):
     id = UnicodeAttribute(hash_key=True)
     #: When DynamoDB may remove the item, seconds since the epoch (the table's TTL attribute).
     expires_at = NumberAttribute(null=True)
+    #: A random mark of the last change, by which a write that is repeated knows what it has itself written.
+    last_write = UnicodeAttribute(null=True)
 
     by_period = ByPeriod()
     attention_index = Attention()

@@ -1,23 +1,27 @@
 """What the tables of tasks and of their parts share: one connection, and how they write.
 
-Each change is one conditional write, so whatever runs at the same time, exactly one wins.
+Each change is one conditional write, so whatever runs at the same time, exactly one wins. botocore repeats a
+write whose answer is lost, and what the first has written fails the condition of the second: so that this is
+not taken for a loss, each change leaves a mark of its own on the item.
 """
 
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from pynamodb.exceptions import PutError, PynamoDBException, TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from transcoding.data import clients
-from transcoding.data.records import Record, TaskRecord
+from transcoding.data.records import PartRecord, Record, TaskRecord
 from transcoding.errors import Failure, UnavailableError
 from transcoding.model import Status, Task
 
@@ -43,6 +47,8 @@ _CONTENTION = frozenset(
     }
 )
 _SERVICE = "the database"
+
+_Record = TypeVar("_Record", TaskRecord, PartRecord)
 
 
 class Table:
@@ -87,16 +93,30 @@ class Table:
         return datetime.fromtimestamp(self._clock(), UTC)
 
     def _read(self, task_id: str) -> TaskRecord | None:
+        return self._find(TaskRecord(task_id))
+
+    def _find(self, item: _Record) -> _Record | None:
+        """Read the item of this key."""
         with available():
             try:
-                return TaskRecord.get(task_id, consistent_read=True)
-            except TaskRecord.DoesNotExist:
+                return type(item).get(item.id, consistent_read=True)
+            except item.DoesNotExist:
                 return None
 
     def _update(self, task_id: str, condition: Condition, *actions: Action) -> Task | None:
-        """Change a task if the condition holds, and give it as it is then; None where it does not hold."""
-        record = TaskRecord(task_id)
-        return record.task() if self._write(partial(record.update, list(actions), condition)) else None
+        """Change a task if the condition holds, and return it as it is then; None where it does not hold."""
+        record = self._change(TaskRecord(task_id), condition, *actions)
+        return record.task() if record else None
+
+    def _change(self, item: _Record, condition: Condition, *actions: Action) -> _Record | None:
+        """Change the item of this key if the condition holds, once even where the write is repeated."""
+        mark = new_mark()
+        first = Record.last_write.does_not_exist() | (Record.last_write != mark)
+        changes = [*actions, Record.last_write.set(mark)]
+        if self._write(partial(item.update, changes, condition & first)):
+            return item
+        found = self._find(item)
+        return found if found and found.last_write == mark else None
 
     def _write(self, write: Callable[[], object]) -> bool:
         """Make a conditional write, again while others write to the items; tell if the condition held."""
@@ -120,6 +140,11 @@ class Table:
 def end_lease() -> list[Action]:
     """Leave a task without an owner."""
     return [TaskRecord.lease_owner.remove(), TaskRecord.lease_expires_at.remove()]
+
+
+def new_mark() -> str:
+    """Return a mark for a change."""
+    return secrets.token_hex(8)
 
 
 def _codes(error: PynamoDBException) -> set[str]:

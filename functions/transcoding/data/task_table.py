@@ -24,13 +24,15 @@ from pynamodb.transactions import TransactWrite
 from transcoding.data import periods
 from transcoding.data.records import CountRecord, IdempotencyRecord, TaskRecord
 from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, available, end_lease
-from transcoding.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError
+from transcoding.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError, TaskFailedError
 from transcoding.model import MAX_ATTEMPTS, Status, Task
 
 #: How long a task may wait for a worker before the sweep looks whether its message is still there.
 QUEUE_PATIENCE = timedelta(minutes=5)
 #: How long an idempotency key is remembered.
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
+
+_UNFINISHED = frozenset({Status.ACCEPTED, Status.WAITING, Status.RUNNING})
 
 _ID_CHARACTERS = string.digits + string.ascii_lowercase
 _ID_LENGTH = 8
@@ -114,35 +116,40 @@ class TaskTable(Table):
         """Take a task up: for another attempt or, if it has parts and all are done, to finish the attempt.
 
         None when there is nothing to do: it is done, deleted, unknown, a live worker has it, or its parts are
-        not done. A task whose last worker's lease is over fails here (WORKER_LOST). A task with parts stays
-        in the attempt that cut it: it is never planned again.
+        not done. Raises TaskFailedError where the lease of its last worker is over: it ends here
+        (WORKER_LOST). A task with parts stays in the attempt that cut it: it is never planned again.
         """
-        now = self._clock()
-        unowned, unfinished = self._unowned(now), self._unfinished(now)
-        take = (
+        task, now = self.get(task_id), self._clock()
+        if task is None or task.status not in _UNFINISHED or task.parts_left:
+            return None
+        if task.lease_expires_at >= now:
+            return task if task.lease_owner == owner else None
+        begin: tuple[Action, ...]
+        if task.parts:
+            free, tries = self._unfinished(now), task.finishes
+            begin = (TaskRecord.finishes.add(1),)
+            seen = TaskRecord.finishes == tries
+        else:
+            free, tries = self._unowned(now), task.attempt
+            begin = (
+                TaskRecord.status.set(Status.RUNNING),
+                TaskRecord.attempt.add(1),
+                TaskRecord.progress.set(0.0),
+            )
+            seen = TaskRecord.attempt == tries
+        if tries >= MAX_ATTEMPTS:
+            if self._update(task_id, free & seen, *self._failed(Failure.WORKER_LOST, WORKER_LOST_INFO)):
+                raise TaskFailedError(Failure.WORKER_LOST, WORKER_LOST_INFO)
+            return None
+        return self._update(
+            task_id,
+            free & seen,
+            *begin,
             TaskRecord.lease_owner.set(owner),
             TaskRecord.lease_expires_at.set(now + lease.total_seconds()),
             *self._attend(lease),
             self._touch(),
         )
-        claimed = self._update(
-            task_id,
-            unowned & (TaskRecord.attempt < MAX_ATTEMPTS),
-            TaskRecord.status.set(Status.RUNNING),
-            TaskRecord.attempt.add(1),
-            TaskRecord.progress.set(0.0),
-            *take,
-        ) or self._update(
-            task_id, unfinished & (TaskRecord.finishes < MAX_ATTEMPTS), TaskRecord.finishes.add(1), *take
-        )
-        if claimed is None:
-            self._update(
-                task_id,
-                (unowned & (TaskRecord.attempt >= MAX_ATTEMPTS))
-                | (unfinished & (TaskRecord.finishes >= MAX_ATTEMPTS)),
-                *self._failed(Failure.WORKER_LOST, WORKER_LOST_INFO),
-            )
-        return claimed
 
     def heartbeat(self, task_id: str, owner: str, progress: float, lease: timedelta) -> None:
         """Extend the lease, and raise the progress if it is more than before. Raises LeaseLostError."""
@@ -169,10 +176,7 @@ class TaskTable(Table):
             self._touch(),
         )
         if done is None:
-            # The write is repeated when its answer is lost, and finds what it has itself written.
-            task = self.get(task_id)
-            if task is None or (task.status, task.target_url) != (Status.SUCCEEDED, target_url):
-                raise LeaseLostError(task_id)
+            raise LeaseLostError(task_id)
 
     def fail(self, task_id: str, owner: str, code: Failure, info: str) -> None:
         """End a task that cannot succeed; the sweep removes what it stored. Raises LeaseLostError."""

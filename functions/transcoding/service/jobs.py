@@ -99,7 +99,11 @@ class Job:
         another may not.
         """
         _remove_stale_folders()
-        task = self._table.claim(task_id, owner, self._lease)
+        try:
+            task = self._table.claim(task_id, owner, self._lease)
+        except TaskFailedError as error:
+            logger.warning("failed", task_id=task_id, error_code=int(error.code))
+            return Outcome.FAILED
         if task is None:
             logger.info("nothing to do", task_id=task_id)
             return Outcome.IDLE
@@ -112,7 +116,7 @@ class Job:
         except LeaseLostError:
             logger.info("task lost", task_id=task.id, attempt=task.attempt)
             if task.parts:
-                self._remove_ended(task)
+                self._remove_ended(task.id)
             else:
                 self._outputs.remove_attempt(task.id, task.attempt)
             return Outcome.LOST
@@ -123,29 +127,39 @@ class Job:
         `deadline` and errors as in `run`.
         """
         _remove_stale_folders()
-        part = self._parts.claim(task_id, attempt, number, owner, self._lease)
-        task = self._table.get(task_id)
-        if part is None or task is None:
-            if task and task.status is Status.RUNNING and task.parts and not task.parts_left:
-                # The worker of the last part could not finish the task, or did not learn that it was last.
-                return self.run(task_id, owner, deadline)
-            logger.info("nothing to do", task_id=task_id, part=number)
-            return Outcome.IDLE
-        logger.info("part taken up", task_id=task_id, attempt=attempt, part=number, tries=part.tries)
+        # Before the part is claimed: a read that fails here costs it no try.
+        task = self._cut(task_id, attempt)
+        if task and not task.parts_left:
+            # The worker of the last part could not finish the task, or did not learn that it was last.
+            return self.run(task_id, owner, deadline)
         try:
+            part = self._parts.claim(task, number, owner, self._lease) if task else None
+            if task is None or part is None:
+                logger.info("nothing to do", task_id=task_id, part=number)
+                return Outcome.IDLE
+            logger.info("part taken up", task_id=task_id, attempt=attempt, part=number, tries=part.tries)
             with Heartbeat(partial(self._parts.heartbeat, part), self._lease, PART_INTERVAL) as heartbeat:
                 last = self._part(task, part, _until(deadline - _RESERVE, heartbeat.report))
         except LeaseLostError:
             logger.info("part lost", task_id=task_id, attempt=attempt, part=number)
-            self._remove_ended(task)
+            self._remove_ended(task_id)
             return Outcome.LOST
-        except TaskFailedError:
+        except TaskFailedError as error:
+            logger.warning(
+                "failed", task_id=task_id, part=number, error_code=int(error.code), error_info=error.info
+            )
             return Outcome.FAILED
         if last and time.monotonic() < deadline - _JOINING:
             return self.run(task_id, owner, deadline)
         if last:
             self._queue.send(task_id)
         return Outcome.PART_DONE
+
+    def _cut(self, task_id: str, attempt: int) -> Task | None:
+        """Return a task that was cut into parts in an attempt which still runs."""
+        task = self._table.get(task_id)
+        runs = task is not None and (task.status, task.attempt) == (Status.RUNNING, attempt)
+        return task if task and runs and task.parts else None
 
     def _attempt(self, task: Task, report: Report, deadline: float) -> Outcome:
         def make() -> str | None:
@@ -191,7 +205,7 @@ class Job:
             self._table.fail(task.id, task.lease_owner, failure.code, failure.info)
             if task.parts:
                 # Not before: if the task was another worker's by now, so would be what is stored.
-                self._remove_ended(task)
+                self._remove_ended(task.id)
             return Outcome.FAILED
         except Exception:
             logger.exception("attempt failed", task_id=task.id, attempt=task.attempt)
@@ -256,15 +270,14 @@ class Job:
             raise
         except (TaskFailedError, OutOfTimeError) as error:
             failure = _failure(error)
-            logger.warning("failed", task_id=task.id, part=part.number, error_code=int(failure.code))
             self._parts.fail(part, failure.code, failure.info)
-            self._remove_ended(task)
+            self._remove_ended(task.id)
             raise failure from None
         except Exception:
             logger.exception("try failed", task_id=task.id, part=part.number, tries=part.tries)
             if self._parts.release(part, *_fault(task.id, part.tries)):
                 raise RetryLaterError(task.id) from None
-            self._remove_ended(task)
+            self._remove_ended(task.id)
             raise TaskFailedError(*_fault(task.id, part.tries)) from None
         last = False
         try:
@@ -280,12 +293,12 @@ class Job:
         self._queue_next(task)
         return last
 
-    def _remove_ended(self, task: Task) -> None:
+    def _remove_ended(self, task_id: str) -> None:
         """Remove what this worker may have stored after its task has ended without a result."""
         with suppress(Exception):  # the sweep removes it then
-            found = self._table.get(task.id)
+            found = self._table.get(task_id)
             if found is None or found.status in {Status.FAILED, Status.DELETED}:
-                self._outputs.remove_task(task.id)
+                self._outputs.remove_task(task_id)
 
     def _remove_quietly(self, task: Task) -> None:
         with suppress(Exception):  # the sweep removes it then
