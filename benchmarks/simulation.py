@@ -26,11 +26,11 @@ LOAD = 0.8
 TASKS = 1000
 CAPS = (100, 1000)
 _SEED = 7
-#: Assumed: seconds to queue the next part of a task.
-QUEUEING = 0.015
-#: The most by which the work of a part differs from that of its length, as a share, up or down.
+#: Assumed: to send the messages of so many parts, the most that SQS takes in a request, seconds.
+QUEUEING, BATCH = 0.015, 10
+#: How much parts of the same length differ in work, up or down.
 VARIATION = 0.1
-#: As in `transcoding.service.jobs`.
+#: As `transcoding.service.jobs` has it.
 PROGRESS_WRITES = 25
 
 
@@ -203,12 +203,13 @@ class Simulation:
                 return
         elif task.parts and what == "planned":
             task.left = len(task.parts)
-            for n in range(min(self._window, len(task.parts))):
-                self._later(now + n * QUEUEING, "part queued", task)
-            self._later(now + min(self._window, len(task.parts)) * QUEUEING, "cut", task)
+            self._write(task, now, 1)
+            first = min(self._window, len(task.parts))
+            for n in range(first):
+                self._later(now + (n // BATCH + 1) * QUEUEING, "part queued", task)
+            self._later(now + math.ceil(first / BATCH) * QUEUEING, "cut", task)
             return
         elif what == "part queued":
-            self._write(task, now, 1)
             self._queue_next(task)
             return
         elif what != "cut":

@@ -44,7 +44,7 @@ class Task:
     #: When the owner's lease ends, seconds since the epoch; 0 without a lease.
     lease_expires_at: float = 0.0
     #: How many parts it was cut into; 0 where one worker does all of it. Then, how many are not done, and how
-    #: many of their messages were put on the queue.
+    #: many, from number 0, are counted as queued.
     parts: int = 0
     parts_left: int = 0
     parts_queued: int = 0
@@ -76,5 +76,9 @@ class Part:
     #: When the owner's lease ends, seconds since the epoch; 0 without a lease.
     lease_expires_at: float = 0.0
     done: bool = False
+    #: How many messages were sent since it waits for a worker, and when the last one was, seconds since the
+    #: epoch. 0 of a part that is counted as queued where it is not known that any was.
+    sends: int = 0
+    sent_at: float = 0.0
     #: 0.0 to 1.0; the furthest that any worker has come.
     progress: float = 0.0

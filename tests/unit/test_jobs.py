@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -285,6 +286,51 @@ def test_a_task_that_is_cut_queues_as_many_parts_as_there_are_workers(cut_task, 
     assert queued(aws) == [0, 1]
     cut = read(table, cut_task)
     assert (cut.status, cut.parts, cut.parts_left) == (Status.RUNNING, 4, 4)
+
+
+def test_cutting_takes_as_few_calls_as_can_be_however_many_workers_there_are(
+    run, task, transcoder, worker, aws, monkeypatch
+):
+    transcoder.cuts = 1000
+    monkeypatch.setattr(worker, "_window", 1000)
+    calls: Counter[str] = Counter()
+    for client in (worker._table._connection.client, worker._queue._sqs):
+        count_calls(monkeypatch, client, calls)
+    assert run(task.id) is Outcome.FANNED_OUT
+    assert calls["BatchWriteItem"] == 1000 / 25
+    assert calls["SendMessageBatch"] == 1000 / 10
+    # It is claimed, and cut; a slow machine adds heartbeats.
+    assert calls["UpdateItem"] < 20
+    assert sorted(queued(aws)) == list(range(1000))
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, client: Any, calls: Counter[str]) -> None:
+    call = client._make_api_call
+
+    def count(operation: str, arguments: dict[str, Any]) -> Any:
+        calls[operation] += 1
+        return call(operation, arguments)
+
+    monkeypatch.setattr(client, "_make_api_call", count)
+
+
+def test_a_part_that_is_queued_after_another_is_noted_as_sent(cut_task, run_part, table, parts, aws):
+    run_part(cut_task, 1)
+    noted = {part.number: part.sends for part in parts.all(read(table, cut_task))}
+    assert noted == {0: 1, 1: 1, 2: 1, 3: 0}
+
+
+def test_a_part_that_could_not_be_sent_is_not_noted_as_sent(
+    cut_task, run_part, table, parts, worker, monkeypatch
+):
+    def unavailable(*_: object) -> None:
+        raise UnavailableError("the job queue")
+
+    monkeypatch.setattr(worker._queue, "send_part", unavailable)
+    assert run_part(cut_task, 1) is Outcome.PART_DONE
+    assert read(table, cut_task).parts_queued == 3
+    noted = {part.number: part.sends for part in parts.all(read(table, cut_task))}
+    assert noted == {0: 1, 1: 1, 2: 0, 3: 0}
 
 
 def test_each_part_that_is_done_queues_another_and_the_last_finishes_the_task(

@@ -36,11 +36,11 @@ def plan(task: Task, pictures: int = 3) -> list[Part]:
     ]
 
 
-def fan_out(table: TaskTable, parts: PartTable, pictures: int = 3) -> Task:
+def fan_out(table: TaskTable, parts: PartTable, pictures: int = 3, queued: int = 0) -> Task:
     task_id = table.create("s3://bucket/key", 5, "m3u8", None)[0].id
     task = table.claim(task_id, "planner", LEASE)
     assert task is not None
-    parts.fan_out(task, plan(task, pictures))
+    parts.fan_out(task, plan(task, pictures), queued)
     return read(table, task)
 
 
@@ -99,7 +99,7 @@ def test_a_worker_that_lost_its_task_does_not_cut_it(
         table.fail(task_id, "planner", Failure.DAMAGED, "It is damaged.")
     before = read(table, task)
     with pytest.raises(LeaseLostError):
-        parts.fan_out(task, plan(task))
+        parts.fan_out(task, plan(task), 2)
     assert read(table, task) == before
     assert not [item for item in aws.items() if item["id"]["S"].startswith("part#")]
 
@@ -110,6 +110,60 @@ def test_each_number_is_queued_once(table: TaskTable, parts: PartTable) -> None:
         numbers = list(pool.map(lambda _: parts.next_part(task.id, 1), range(16)))
     assert sorted(number for number in numbers if number is not None) == list(range(12))
     assert parts.next_part(task.id, 1) is None
+
+
+def test_the_first_parts_are_counted_as_queued_when_the_task_is_cut(
+    table: TaskTable, parts: PartTable, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=3)
+    assert task.parts_queued == 3
+    by_number = sorted(parts.all(task), key=lambda part: part.number)
+    assert [(part.sends, part.sent_at) for part in by_number] == [(1, clock.now)] * 3 + [(0, 0.0)]
+    assert parts.next_part(task.id, 1) == 3
+
+
+def test_several_numbers_are_taken_at_once_while_nobody_else_takes_any(
+    table: TaskTable, parts: PartTable
+) -> None:
+    task = fan_out(table, parts, pictures=11, queued=2)
+    assert parts.next_parts(task, -1) == range(0)
+    assert parts.next_parts(task, 3) == range(2, 5)
+    assert parts.next_parts(task, 3) == range(0)
+    task = read(table, task)
+    assert parts.next_part(task.id, 1) == 5
+    assert parts.next_parts(task, 3) == range(0)
+    assert parts.next_parts(read(table, task), 100) == range(6, 12)
+    assert parts.next_parts(read(table, task), 100) == range(0)
+    table.delete(task.id, RETENTION)
+    assert read(table, task).parts_queued == 12
+
+
+def test_what_was_sent_is_noted_of_parts_that_are_not_done(
+    table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts)
+    parts.complete(take(parts, task, 0))
+    items = len(aws.items())
+    parts.note_sent(task, [0, 1, 2, 9])
+    clock.advance(30)
+    parts.note_sent(task, [2])
+    noted = {part.number: (part.sends, part.sent_at) for part in parts.all(task)}
+    assert noted == {0: (0, 0.0), 1: (1, clock.now - 30), 2: (2, clock.now), 3: (0, 0.0)}
+    assert len(aws.items()) == items
+
+
+def test_a_part_that_waits_again_has_the_message_that_comes_back_or_none(
+    table: TaskTable, parts: PartTable, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=4)
+    parts.note_sent(task, [1, 2])
+    given_back, lost = take(parts, task, 1), take(parts, task, 2)
+    clock.advance(61)
+    parts.release(given_back, Failure.INTERNAL, "It broke.")
+    assert parts.take_back(lost) is True
+    assert parts.take_back(lost) is False
+    waiting = {part.number: (part.sends, part.sent_at) for part in parts.all(task)}
+    assert (waiting[1], waiting[2]) == ((1, clock.now), (0, 0.0))
 
 
 def test_nothing_is_queued_of_what_does_not_run(table: TaskTable, parts: PartTable) -> None:
@@ -534,7 +588,7 @@ def test_writes_whose_answers_are_lost_do_what_they_should(
     task = table.claim(task_id, "planner", LEASE)
     assert task is not None
     request.getfixturevalue("repeated")
-    parts.fan_out(task, plan(task, pictures=1))
+    parts.fan_out(task, plan(task, pictures=1), 0)
     assert [parts.next_part(task.id, 1) for _ in range(3)] == [0, 1, None]
     sound, picture = take(parts, task, 0), take(parts, task, 1)
     assert (sound.tries, sound.lease_owner) == (1, "worker 0")
@@ -622,5 +676,5 @@ def test_items_that_dynamodb_leaves_out_of_a_batch_are_unavailability(
 
     monkeypatch.setattr(client, "_make_api_call", leave_out)
     with pytest.raises(UnavailableError):
-        parts.fan_out(task, plan(task))
+        parts.fan_out(task, plan(task), 2)
     assert read(table, task) == task

@@ -72,13 +72,13 @@ def part_message(task_id: str, attempt: int, number: int) -> str:
 
 
 def fan_out(table: TaskTable, parts: PartTable, count: int = 5, queued: int = 0) -> Task:
-    """Cut a task into parts, and take some off to be queued."""
+    """Cut a task into parts of which some are queued."""
     task = table.claim(create(table), "planner", LEASE)
     assert task is not None
-    parts.fan_out(task, [Part(task.id, 1, n, "picture", 10 * n, 10 * n + 10) for n in range(count)])
-    for _ in range(queued):
-        parts.next_part(task.id, 1)
-    return task
+    parts.fan_out(task, [Part(task.id, 1, n, "picture", 10 * n, 10 * n + 10) for n in range(count)], queued)
+    cut = table.get(task.id)
+    assert cut is not None
+    return cut
 
 
 def take(parts: PartTable, task: Task, number: int) -> Part:
@@ -109,32 +109,50 @@ def test_a_task_that_was_not_queued_is_queued(
     assert queued(aws) == []
 
 
-def test_a_task_that_waits_while_the_queue_is_empty_is_queued_again_every_five_minutes(
+def sweep_for(janitor: Janitor, aws: Aws, clock: Clock, minutes: int) -> list[tuple[int, dict[str, Any]]]:
+    """Sweep every minute, with a message of another task on the queue; return what is sent, and when."""
+    sent = []
+    for minute in range(1, minutes + 1):
+        clock.advance(60)
+        JobQueue(QUEUE_URL).send("another0")
+        janitor.sweep()
+        sent += [(minute, message) for message in aws.take_messages() if message["task_id"] != "another0"]
+    return sent
+
+
+DAY = 24 * 60
+
+
+def test_a_task_whose_message_is_lost_is_queued_again_and_the_longer_it_waits_the_less_often(
     janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
     table.mark_waiting(task_id)
-    clock.advance(299)
-    janitor.sweep()
-    assert queued(aws) == []
-    for _ in range(3):
-        clock.advance(300)
-        janitor.sweep()
-        assert queued(aws) == [task_id]
+    sent = sweep_for(janitor, aws, clock, DAY)
+    assert [minute for minute, _ in sent] == [5, 10, 20, 40, 80, 160, 320, 640, 1280]
+    assert {message["task_id"] for _, message in sent} == {task_id}
 
 
-def test_a_backlog_is_not_made_longer(janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock) -> None:
-    for _ in range(3):
-        task_id = create(table)
-        table.mark_waiting(task_id)
-        JobQueue(QUEUE_URL).send(task_id)
-    for _ in range(3):
-        clock.advance(300)
-        janitor.sweep()
-    assert len(queued(aws)) == 3
-    clock.advance(300)
-    janitor.sweep()
-    assert len(queued(aws)) == 3
+def test_a_task_whose_last_worker_died_is_queued_again_though_others_wait(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+) -> None:
+    table.claim(create(table), "worker", LEASE)
+    assert [minute for minute, _ in sweep_for(janitor, aws, clock, 45)] == [1, 6, 11, 21, 41]
+
+
+def test_a_long_queue_is_not_made_much_longer(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+) -> None:
+    for _ in range(30):
+        table.mark_waiting(create(table))
+    # A worker takes one every four minutes, so the last one waits for two hours.
+    waiting = [task.id for task in table.page(1, 100)[0]]
+    twins = 0
+    while waiting:
+        twins += len(sweep_for(janitor, aws, clock, 4))
+        task = table.claim(waiting.pop(), "worker", timedelta(days=1))
+        assert task is not None
+    assert 30 < twins <= 30 * 4
 
 
 def test_a_task_that_makes_the_sweep_fail_does_not_keep_it_from_the_others(
@@ -275,8 +293,11 @@ def test_a_sweep_ends_in_time(janitor: Janitor, table: TaskTable, aws: Aws, cloc
 def test_the_parts_of_a_planner_that_died_are_queued_a_window_at_a_time(
     janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
-    task = fan_out(table, parts)
+    task = fan_out(table, parts, queued=3)
     clock.advance(60)
+    janitor.sweep()
+    assert aws.take_messages() == []
+    clock.advance(240)
     janitor.sweep()
     assert aws.take_messages() == [json.loads(part_message(task.id, 1, number)) for number in (0, 1, 2)]
     for number in (0, 1, 2):
@@ -344,24 +365,57 @@ def test_a_worker_that_gives_a_sign_of_life_late_keeps_its_part(
     parts.heartbeat(seen, 0.6, LEASE)
 
 
-def test_parts_whose_messages_are_missing_are_queued_again_when_there_is_no_backlog(
+def test_a_part_that_was_counted_and_never_sent_is_sent_though_others_wait(
+    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+) -> None:
+    task = fan_out(table, parts, queued=2)
+    taken = [take(parts, task, number) for number in (0, 1)]
+    # Its worker dies before it can send the next one.
+    parts.complete(taken[0])
+    assert parts.next_part(task.id, 1) == 2
+    sent = []
+    for minute in range(1, 11):
+        parts.heartbeat(taken[1], 0.5, timedelta(minutes=2))
+        sent += [(minute, message["part"]) for _, message in sweep_for(janitor, aws, clock, 1)]
+    # Of both, messages are known to be on the queue from then on.
+    assert sent == [(1, 2), (1, 3), (6, 2), (6, 3)]
+
+
+def test_a_part_whose_message_is_lost_is_sent_again_and_the_longer_it_waits_the_less_often(
     janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=3)
     parts.complete(take(parts, task, 0))
-    parts.next_part(task.id, 1)
-    JobQueue(QUEUE_URL).send("another")
-    clock.advance(60)
-    janitor.sweep()
-    assert len(aws.take_messages()) == 1
-    clock.advance(299)
-    janitor.sweep()
-    assert aws.take_messages() == []
-    clock.advance(1)
-    janitor.sweep()
-    assert queued_parts(aws) == [1, 2, 3]
-    janitor.sweep()
-    assert aws.take_messages() == []
+    parts.complete(take(parts, task, 1))
+    sent = sweep_for(janitor, aws, clock, DAY)
+    for number, minutes in (
+        (2, [5, 15, 35, 75, 155, 315, 635, 1275]),
+        (3, [1, 6, 16, 36, 76, 156, 316, 636, 1276]),
+    ):
+        assert [minute for minute, message in sent if message["part"] == number] == minutes
+    assert {message["part"] for _, message in sent} == {2, 3, 4}
+
+
+def test_a_part_that_could_not_be_sent_after_its_worker_died_is_sent_soon(
+    janitor: Janitor,
+    table: TaskTable,
+    parts: PartTable,
+    aws: Aws,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = fan_out(table, parts, count=1, queued=1)
+    take(parts, task, 0)
+
+    def fail(**_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="http://sqs")
+
+    clock.advance(61)
+    with monkeypatch.context() as patch:
+        patch.setattr(janitor.sweeper.sweep._queue._sqs, "send_message_batch", fail)
+        janitor.sweep()
+    assert not parts.all(task)[0].lease_owner
+    assert [minute for minute, _ in sweep_for(janitor, aws, clock, 9)] == [5]
 
 
 def test_a_task_whose_parts_are_done_is_queued_until_it_is_finished(

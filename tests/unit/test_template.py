@@ -203,9 +203,10 @@ def _work(tasks: TaskTable, parts: PartTable) -> None:
     tasks.release(task_id, "worker", *broken)
     task = tasks.claim(task_id, "worker", lease)
     assert task
-    parts.fan_out(task, [Part(task_id, task.attempt, 0, "picture", 0, None)])
+    parts.fan_out(task, [Part(task_id, task.attempt, 0, "picture", 0, None)], 0)
     number = parts.next_part(task_id, task.attempt)
     assert number == 0
+    parts.note_sent(task, [number])
     part = parts.claim(task, number, "worker", lease)
     assert part
     parts.heartbeat(part, 0.5, lease)
@@ -233,7 +234,8 @@ def _sweep(tasks: TaskTable, parts: PartTable) -> None:
     tasks.postpone(task, timedelta(seconds=60))
     parts.all(cut)
     parts.take_back(Part(task.id, 1, 0, "picture", 0, None))
-    parts.next_part(task.id, 1)
+    parts.next_parts(cut, 1)
+    parts.note_sent(cut, [0])
     parts.fail_incomplete(cut, Failure.WORKER_LOST, "Lost.")
     parts.remove(cut)
     tasks.settle(task.id)

@@ -7,6 +7,8 @@ running, and in the attempt that cut it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import cast
@@ -22,6 +24,8 @@ from transcoding.model import MAX_ATTEMPTS, Part, Status, Task
 
 #: After which DynamoDB may remove parts that nobody has removed. A task that takes as long fails.
 PARTS_PERIOD = timedelta(days=3)
+#: Writes at once where there are many.
+_WRITERS = 16
 
 
 class PartTable(Table):
@@ -32,19 +36,20 @@ class PartTable(Table):
 
     # What the worker calls that cuts a task, and those that queue its parts.
 
-    def fan_out(self, task: Task, parts: list[Part]) -> None:
-        """Store a task's parts, numbered from 0, and leave the task to their workers. None is queued yet.
+    def fan_out(self, task: Task, parts: list[Part], queued: int) -> None:
+        """Store a task's parts, numbered from 0, and leave the task to their workers.
 
-        Raises LeaseLostError. After UnavailableError it is not known whether the task is cut: nothing that
-        its parts need may be removed.
+        The first `queued` are for the caller to send at once. Raises LeaseLostError. After UnavailableError
+        it is not known whether the task is cut: nothing that its parts need may be removed.
         """
-        self._save(parts)
+        now = self._clock()
+        self._save(replace(part, sends=1, sent_at=now) if part.number < queued else part for part in parts)
         cut = self._update(
             task.id,
             _running(task.attempt) & (TaskRecord.lease_owner == task.lease_owner),
             TaskRecord.parts.set(len(parts)),
             TaskRecord.parts_left.set(len(parts)),
-            TaskRecord.parts_queued.set(0),
+            TaskRecord.parts_queued.set(queued),
             TaskRecord.finishes.set(0),
             *end_lease(),
             *self._attend(SOON),
@@ -63,6 +68,29 @@ class PartTable(Table):
             self._touch(),
         )
         return task.parts_queued - 1 if task else None
+
+    def next_parts(self, seen: Task, count: int) -> range:
+        """Take the numbers of the next parts to queue; none when the task has changed since it was `seen`."""
+        last = min(seen.parts, seen.parts_queued + count)
+        numbers = range(seen.parts_queued, last)
+        unchanged = _running(seen.attempt) & (TaskRecord.parts_queued == seen.parts_queued)
+        if numbers and self._update(seen.id, unchanged, TaskRecord.parts_queued.set(last), self._touch()):
+            return numbers
+        return range(0)
+
+    def note_sent(self, task: Task, numbers: Iterable[int]) -> None:
+        """Note that messages of parts are on the queue. A part without such a note is sent again."""
+
+        def note(number: int) -> None:
+            self._change_part(
+                PartRecord.key(task.id, task.attempt, number),
+                PartRecord.id.exists() & PartRecord.done.does_not_exist(),
+                PartRecord.sends.add(1),
+                PartRecord.sent_at.set(self._clock()),
+            )
+
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            list(pool.map(note, numbers))
 
     # What the worker of a part calls.
 
@@ -147,10 +175,11 @@ class PartTable(Table):
     def release(self, part: Part, code: Failure, info: str) -> bool:
         """Give a part back for another try; False when that was the last one, and the task failed instead.
 
-        Raises LeaseLostError.
+        The caller's message comes again. Raises LeaseLostError.
         """
         again = _owned(part) & (PartRecord.tries < MAX_ATTEMPTS)
-        if self._change_part(_key(part), again, *_end_part_lease()):
+        sent = (PartRecord.sends.set(1), PartRecord.sent_at.set(self._clock()))
+        if self._change_part(_key(part), again, *_end_part_lease(), *sent):
             return True
         self.fail(part, code, info)
         return False
@@ -177,10 +206,14 @@ class PartTable(Table):
         """Remove a task's parts, when it has ended."""
         self._remove(task, task.parts)
 
-    def take_back(self, part: Part) -> None:
-        """End the lease of a part if it is over: the part waits for a worker again, as it did at first."""
-        over = _owned(part) & _unowned(self._clock())
-        self._change_part(_key(part), over, *_end_part_lease())
+    def take_back(self, seen: Part) -> bool:
+        """End a lease that is over: the part waits for a worker again, and none of its messages counts.
+
+        False where its worker has given a sign of life since it was `seen`.
+        """
+        unchanged = _owned(seen) & (PartRecord.lease_expires_at == seen.lease_expires_at)
+        unsent = (PartRecord.sends.remove(), PartRecord.sent_at.remove())
+        return self._change_part(_key(seen), unchanged, *_end_part_lease(), *unsent) is not None
 
     def fail_unowned(self, task_id: str, attempt: int, number: int, code: Failure, info: str) -> bool:
         """End the task of a part that no live worker has.
@@ -237,6 +270,8 @@ class PartTable(Table):
             end=part.end,
             tries=part.tries,
             progress=part.progress,
+            sends=part.sends or None,
+            sent_at=part.sent_at or None,
             expires_at=int(self._clock() + PARTS_PERIOD.total_seconds()),
         )
 

@@ -58,14 +58,6 @@ class JobQueue:
                 return
         raise UnavailableError("the job queue")
 
-    def has_waiting(self) -> bool:
-        """Tell whether messages wait for a worker, as far as SQS knows. Raises UnavailableError."""
-        with clients.availability("the job queue"):
-            answer = self._sqs.get_queue_attributes(
-                QueueUrl=self._url, AttributeNames=["ApproximateNumberOfMessages"]
-            )
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"]) > 0
-
     def postpone(self, receipt_handle: str, seconds: int) -> None:
         """Let a message that was received come again after so many seconds. Raises UnavailableError."""
         with clients.availability("the job queue"):

@@ -139,6 +139,8 @@ class PartRecord(Record):
     lease_expires_at = NumberAttribute(null=True)
     #: Only where it is true.
     done = BooleanAttribute(null=True)
+    sends = NumberAttribute(null=True)
+    sent_at = NumberAttribute(null=True)
 
     @classmethod
     def key(cls, task_id: str, attempt: int, number: int) -> str:
@@ -158,6 +160,8 @@ class PartRecord(Record):
             lease_owner=self.lease_owner or "",
             lease_expires_at=float(self.lease_expires_at or 0),
             done=bool(self.done),
+            sends=int(self.sends or 0),
+            sent_at=float(self.sent_at or 0),
             progress=float(self.progress),
         )
 

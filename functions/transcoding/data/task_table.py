@@ -27,7 +27,8 @@ from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, availa
 from transcoding.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError, TaskFailedError
 from transcoding.model import MAX_ATTEMPTS, Status, Task
 
-#: How long a task may wait for a worker before the sweep looks whether its message is still there.
+#: How long a task, or a part of one, may wait for a worker before the sweep sends it again; the next time,
+#: twice as long.
 QUEUE_PATIENCE = timedelta(minutes=5)
 #: How long an idempotency key is remembered.
 IDEMPOTENCY_PERIOD = timedelta(hours=24)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
@@ -229,30 +229,22 @@ class Job:
         task = prepared.task
         self._transcoder.store(prepared, parts)
         logger.info("cut into parts", task_id=task.id, parts=len(parts))
+        first = range(min(self._window, len(parts)))
         try:
-            self._parts.fan_out(task, parts)
+            self._parts.fan_out(task, parts, len(first))
         except UnavailableError as error:
             # Whether the task is cut is not known, so what its parts need must stay.
             raise RetryLaterError(task.id) from error
-        self._queue_next(task, self._window)
+        with _left_to_the_sweep(task):
+            self._queue.send_part(task.id, task.attempt, *first)
 
-    def _queue_next(self, task: Task, count: int = 1) -> None:
-        """Queue so many more parts of a task, or all that are left.
-
-        What is not queued now, for whatever reason, the sweep queues.
-        """
-        numbers: list[int] = []
-        try:
-            try:
-                while len(numbers) < count:
-                    number = self._parts.next_part(task.id, task.attempt)
-                    if number is None:
-                        break
-                    numbers.append(number)
-            finally:
-                self._queue.send_part(task.id, task.attempt, *numbers)
-        except Exception:
-            logger.exception("The sweep will queue what is not queued", task_id=task.id)
+    def _queue_next(self, task: Task) -> None:
+        """Queue one more part of a task, if one is left."""
+        with _left_to_the_sweep(task):
+            number = self._parts.next_part(task.id, task.attempt)
+            if number is not None:
+                self._queue.send_part(task.id, task.attempt, number)
+                self._parts.note_sent(task, [number])
 
     def _part(self, task: Task, part: Part, report: Report) -> bool:
         """Make a part, and tell if it was the last. Raises TaskFailedError where it ends the whole task."""
@@ -334,6 +326,15 @@ class _Shown:
         self._told = self._progress
         with suppress(UnavailableError):  # it is only shown
             self._parts.add_progress(self._task.id, self._task.attempt, delta)
+
+
+@contextmanager
+def _left_to_the_sweep(task: Task) -> Iterator[None]:
+    """Leave to the sweep what cannot be queued now, for whatever reason."""
+    try:
+        yield
+    except Exception:
+        logger.exception("The sweep will queue what is not queued", task_id=task.id)
 
 
 def _until(deadline: float, report: Report) -> Report:

@@ -1,4 +1,13 @@
-"""The sweep: moves on the tasks that are stuck."""
+"""The sweep: moves on the tasks that are stuck.
+
+Where no message of a task, or of a part of one, is known to be on the queue, one is sent: for the part of a
+worker that died, or one that was counted as queued by a worker which died before it could send the message.
+
+A message that is known to be on the queue may be lost all the same, or wait behind many others, and these
+cannot be told apart. It is sent again after five minutes, and then each time when the task or the part has
+waited about twice as long. So nothing waits for a lost message for ever, and on a queue on which messages
+wait for hours, each gets a handful of twins. A message that comes twice changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +23,7 @@ from transcoding.data.queue import JobQueue
 from transcoding.data.table import SOON
 from transcoding.data.task_table import QUEUE_PATIENCE, TaskTable
 from transcoding.errors import WORKER_LOST_INFO, Failure
-from transcoding.model import Status, Task
+from transcoding.model import Part, Status, Task
 
 _BATCH = 100
 #: The sweep ends when it has less than these seconds left.
@@ -54,14 +63,13 @@ class Sweep:
     def run(self, seconds_left: Callable[[], float]) -> int:
         """Look at all due tasks as long as time allows; return how many. Raises UnavailableError."""
         looked_at = 0
-        backlog = self._queue.has_waiting()
         while batch := self._table.due(_BATCH):
             for task in batch:
                 if seconds_left() < _RESERVE:
                     logger.warning("Out of time; the next sweep goes on")
                     return looked_at
                 try:
-                    self._look_at(task, backlog=backlog)
+                    self._look_at(task)
                 except Exception:
                     # One task must not keep the sweep from the others.
                     logger.exception("Will try again", task_id=task.id)
@@ -69,7 +77,7 @@ class Sweep:
                 looked_at += 1
         return looked_at
 
-    def _look_at(self, task: Task, *, backlog: bool) -> None:
+    def _look_at(self, task: Task) -> None:
         lease_left = task.lease_expires_at - self._clock()
         logger.info("Looking at a task", task_id=task.id, status=task.status.name, lease_left=lease_left)
         match task.status:
@@ -79,13 +87,11 @@ class Sweep:
             case Status.RUNNING if lease_left > 0:
                 self._table.postpone(task, timedelta(seconds=lease_left))
             case Status.RUNNING if task.parts_left:
-                self._look_at_parts(task, backlog=backlog)
-            case Status.WAITING if backlog:
-                # Its message may be one of those. A second would lengthen the queue, and each sweep more.
-                self._table.postpone(task, QUEUE_PATIENCE)
+                self._look_at_parts(task)
             case Status.WAITING | Status.RUNNING:
                 self._queue.send(task.id)
-                self._table.postpone(task, QUEUE_PATIENCE)
+                since = max(task.updated_at.timestamp(), task.lease_expires_at)
+                self._table.postpone(task, max(QUEUE_PATIENCE, timedelta(seconds=self._clock() - since)))
             case Status.FAILED | Status.DELETED:
                 self._store.remove_task(task.id)
                 self._parts.remove(task)
@@ -95,24 +101,27 @@ class Sweep:
                     return
                 self._table.settle(task.id)
 
-    def _look_at_parts(self, task: Task, *, backlog: bool) -> None:
+    def _look_at_parts(self, task: Task) -> None:
         parts, now = self._parts.all(task), self._clock()
         if len(parts) < task.parts:
             self._parts.fail_incomplete(task, Failure.WORKER_LOST, WORKER_LOST_INFO)
             return
-        begun = [part for part in parts if part.number < task.parts_queued and not part.done]
-        lease_ends = [part.lease_expires_at for part in begun if part.lease_expires_at > now]
-        lost = [part for part in begun if 0 < part.lease_expires_at <= now]
-        for part in lost:
-            self._parts.take_back(part)
-        # The message of a part that waits for a worker may be one of the backlog.
-        waiting = [] if backlog else [part for part in begun if not part.lease_expires_at]
-        stuck = [part.number for part in (*lost, *waiting)]
-        for _ in range(min(task.parts - task.parts_queued, self._window - len(begun))):
-            number = self._parts.next_part(task.id, task.attempt)
-            if number is not None:
-                stuck.append(number)
-        self._queue.send_part(task.id, task.attempt, *stuck)
+        queued = [part for part in parts if part.number < task.parts_queued and not part.done]
+        lease_ends = [part.lease_expires_at for part in queued if part.lease_expires_at > now]
+        lost = [part for part in queued if 0 < part.lease_expires_at <= now and self._parts.take_back(part)]
+        waiting = [(part, _due(part)) for part in queued if not part.lease_expires_at]
+        late = [part for part, due in waiting if due <= now]
+        more = self._parts.next_parts(task, self._window - len(queued))
+        numbers = [*(part.number for part in (*lost, *late)), *more]
+        self._queue.send_part(task.id, task.attempt, *numbers)
+        self._parts.note_sent(task, numbers)
         # Also of a part that is on the queue now, the next worker may die.
-        delays = [timedelta(seconds=end - now) for end in lease_ends]
-        self._table.postpone(task, min([*delays, SOON if stuck else QUEUE_PATIENCE]))
+        look = now + (SOON if numbers else QUEUE_PATIENCE).total_seconds()
+        looks = [look, *lease_ends, *(due for _, due in waiting if due > now)]
+        self._table.postpone(task, timedelta(seconds=min(looks) - now))
+
+
+def _due(part: Part) -> float:
+    """Return when a message of a part that waits is to be sent, seconds since the epoch."""
+    patience = QUEUE_PATIENCE * 2 ** (part.sends - 1) if part.sends else timedelta(0)
+    return part.sent_at + patience.total_seconds()
