@@ -26,11 +26,11 @@ LOAD = 0.8
 TASKS = 1000
 CAPS = (100, 1000)
 _SEED = 7
-#: Assumed: to send the messages of so many parts, the most that SQS takes in a request, seconds.
+#: Assumed: seconds to send the messages of a batch of parts. SQS takes at most 10 in a request.
 QUEUEING, BATCH = 0.015, 10
-#: How much parts of the same length differ in work, up or down.
+#: The most by which the work of a part differs from that of its length, as a share, up or down.
 VARIATION = 0.1
-#: As `transcoding.service.jobs` has it.
+#: As in `transcoding.service.jobs`.
 PROGRESS_WRITES = 25
 
 

@@ -147,6 +147,62 @@ def test_a_result_is_published(run, table, task, aws):
     assert aws.keys() == [f"outputs/{task.id}/1/video.mp4"]
 
 
+def test_a_task_that_has_nothing_left_to_remove_is_not_looked_at_again(run, task, aws):
+    run(task.id)
+    assert "attention" not in aws.item(task.id)
+
+
+@pytest.mark.parametrize("error", [UnavailableError("the output bucket"), RuntimeError("unforeseen")])
+def test_a_result_is_published_also_where_what_is_beside_it_cannot_be_removed(
+    run, table, task, aws, worker, monkeypatch, error
+):
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worker._outputs, "remove_all_but", refuse)
+    assert run(task.id) is Outcome.SUCCEEDED
+    assert read(table, task).status is Status.SUCCEEDED
+    assert aws.keys() == [f"outputs/{task.id}/1/video.mp4"]
+    # The sweep is to remove it.
+    assert aws.item(task.id)["attention"] == {"S": "1"}
+
+
+def test_nothing_is_removed_before_the_task_is_known_to_have_succeeded(
+    run, table, task, aws, transcoder, monkeypatch
+):
+    def then(task: Task, report: Callable[[float], None]) -> None:
+        table._clock.advance(61)
+        assert table.claim(task.id, "another", LEASE)
+        aws.put_object(f"work/{task.id}/2/source")
+
+    monkeypatch.setattr(table, "heartbeat", lambda *_: None)
+    transcoder.then = then
+    assert run(task.id) is Outcome.LOST
+    assert aws.keys() == [f"work/{task.id}/2/source"]
+
+
+def test_the_sweep_looks_at_a_task_whose_first_worker_may_come_back(run, table, task, aws, clock):
+    table.claim(task.id, "lost", LEASE)
+    clock.advance(61)
+    assert run(task.id) is Outcome.SUCCEEDED
+    assert aws.item(task.id)["attention"] == {"S": "1"}
+
+
+def test_objects_that_a_lost_worker_cannot_remove_are_no_fault_of_its_message(
+    run, table, task, transcoder, worker, monkeypatch
+):
+    def unavailable(*_: object) -> None:
+        raise UnavailableError("the output bucket")
+
+    def then(task: Task, report: Callable[[float], None]) -> None:
+        table.delete(task.id, timedelta(days=30))
+        wait_for_loss(task, report)
+
+    transcoder.then = then
+    monkeypatch.setattr(worker._outputs, "remove_attempt", unavailable)
+    assert run(task.id) is Outcome.LOST
+
+
 def test_a_second_message_does_nothing(run, table, task, aws):
     run(task.id)
     before = read(table, task)

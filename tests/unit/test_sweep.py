@@ -212,7 +212,7 @@ def test_the_task_of_a_dead_worker_is_queued_again(
 
 
 @pytest.mark.parametrize("end", ["failed", "deleted"])
-def test_what_a_dead_task_left_is_removed(
+def test_what_a_dead_task_left_is_removed_and_what_a_worker_that_comes_back_stores(
     janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, end: str
 ) -> None:
     task_id = create(table)
@@ -228,22 +228,74 @@ def test_what_a_dead_task_left_is_removed(
     clock.advance(120)
     janitor.sweep()
     assert aws.keys() == ["outputs/other000/1/0"]
+    aws.put_object(f"outputs/{task_id}/1/1")
+    clock.advance(15 * 60)
+    janitor.sweep()
+    assert aws.keys() == ["outputs/other000/1/0"]
     assert "attention" not in aws.item(task_id)
     assert "attention_at" not in aws.item(task_id)
     assert queued(aws) == []
 
 
-def test_a_task_that_succeeded_is_never_looked_at(
+def test_a_task_that_no_worker_had_is_cleaned_up_once(
     janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
-    table.claim(task_id, "worker", LEASE)
-    table.succeed(task_id, "worker", "https://media.example.com/1")
+    table.delete(task_id, timedelta(days=30))
+    clock.advance(60)
+    janitor.sweep()
+    assert "attention" not in aws.item(task_id)
+
+
+def succeed(table: TaskTable, task_id: str, attempts: int, clock: Clock) -> None:
+    """End a task well after so many attempts, of which only the last one's worker lives."""
+    for attempt in range(1, attempts + 1):
+        assert table.claim(task_id, f"worker {attempt}", LEASE)
+        if attempt < attempts:
+            clock.advance(61)
+    table.succeed(task_id, f"worker {attempts}", "https://media.example.com/1")
+
+
+def test_what_a_task_that_succeeded_left_beside_its_result_is_removed(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+) -> None:
+    task_id = create(table)
+    succeed(table, task_id, 1, clock)
     aws.put_object(f"outputs/{task_id}/1/master.m3u8")
-    clock.advance(10 * 86400)
-    assert table.due(100) == []
+    aws.put_object(f"work/{task_id}/1/source")
+    clock.advance(60)
     janitor.sweep()
     assert aws.keys() == [f"outputs/{task_id}/1/master.m3u8"]
+    assert "attention" not in aws.item(task_id)
+    clock.advance(10 * 86400)
+    assert table.due(100) == []
+
+
+def test_what_workers_that_come_back_store_of_a_task_that_succeeded_without_them_is_removed(
+    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = create(table)
+    succeed(table, task_id, 3, clock)
+    result = f"outputs/{task_id}/3/master.m3u8"
+    for key in (result, f"outputs/{task_id}/1/0", f"outputs/{task_id}/2/0"):
+        aws.put_object(key)
+    clock.advance(60)
+
+    def fail(**_: object) -> None:
+        raise EndpointConnectionError(endpoint_url="http://s3")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(janitor.sweeper.sweep._store._s3, "delete_objects", fail)
+        janitor.sweep()
+    clock.advance(300)
+    janitor.sweep()
+    assert aws.keys() == [result]
+    aws.put_object(f"outputs/{task_id}/1/1")
+    clock.advance(15 * 60)
+    janitor.sweep()
+    assert aws.keys() == [result]
+    assert "attention" not in aws.item(task_id)
+    assert status(table, task_id) is Status.SUCCEEDED
 
 
 def test_what_cannot_be_done_is_tried_again_and_does_not_stop_the_rest(

@@ -84,6 +84,9 @@ def test_a_task_goes_from_accepted_to_succeeded(table: TaskTable, aws: Aws, cloc
     done = read(table, task.id)
     assert (done.status, done.progress, done.target_url) == (2, 1.0, "https://media.example.com/master.m3u8")
     assert (done.lease_owner, done.lease_expires_at) == ("", 0.0)
+    # For what is left beside the result.
+    assert attention(aws, task.id) == clock.now + 60
+    table.settle(done)
     assert attention(aws, task.id) is None
 
 
@@ -117,7 +120,7 @@ def test_a_failed_task_is_looked_at_once_more(table: TaskTable, aws: Aws, clock:
     failed = read(table, task.id)
     assert (failed.status, failed.error_code, failed.error_info) == (3, 2003, "It is encrypted.")
     assert attention(aws, task.id) == clock.now + 60
-    table.settle(task.id)
+    table.settle(read(table, task.id))
     assert attention(aws, task.id) is None
 
 
@@ -237,7 +240,6 @@ def test_unknown_tasks_are_nothing(table: TaskTable, aws: Aws) -> None:
     assert table.delete("neverwas", RETENTION) is None
     assert table.fail_unowned("neverwas", Failure.WORKER_LOST, "Lost.") is False
     table.mark_waiting("neverwas")
-    table.settle("neverwas")
     assert aws.items() == []
 
 
@@ -492,7 +494,7 @@ def test_requests_keep_to_what_dynamodb_takes(table: TaskTable, monkeypatch: pyt
     table.due(100)
     table.postpone(read(table, task.id), LEASE)
     table.delete(task.id, RETENTION)
-    table.settle(task.id)
+    table.settle(read(table, task.id))
 
     for operation, arguments in sent:
         writes = [arguments]

@@ -221,8 +221,9 @@ def _work(tasks: TaskTable, parts: PartTable) -> None:
     finishing = tasks.claim(task_id, "worker", lease)
     assert finishing
     parts.all(finishing)
-    tasks.succeed(task_id, "worker", "https://media.example.com/1")
+    done = tasks.succeed(task_id, "worker", "https://media.example.com/1")
     parts.remove(finishing)
+    tasks.settle(done)
 
 
 def _sweep(tasks: TaskTable, parts: PartTable) -> None:
@@ -238,7 +239,7 @@ def _sweep(tasks: TaskTable, parts: PartTable) -> None:
     parts.note_sent(cut, [0])
     parts.fail_incomplete(cut, Failure.WORKER_LOST, "Lost.")
     parts.remove(cut)
-    tasks.settle(task.id)
+    tasks.settle(task)
 
 
 def _bury(tasks: TaskTable, parts: PartTable) -> None:

@@ -164,8 +164,11 @@ class TaskTable(Table):
         if not self._update(task_id, owned, *extend):
             raise LeaseLostError(task_id)
 
-    def succeed(self, task_id: str, owner: str, target_url: str) -> None:
-        """End a task well. Raises LeaseLostError."""
+    def succeed(self, task_id: str, owner: str, target_url: str) -> Task:
+        """End a task well, and return it; the sweep removes what is left beside its result.
+
+        Raises LeaseLostError.
+        """
         done = self._update(
             task_id,
             self._owned(owner),
@@ -173,11 +176,12 @@ class TaskTable(Table):
             TaskRecord.progress.set(1.0),
             TaskRecord.target_url.set(target_url),
             *end_lease(),
-            *_end_attention(),
+            *self._attend(SOON),
             self._touch(),
         )
         if done is None:
             raise LeaseLostError(task_id)
+        return done
 
     def fail(self, task_id: str, owner: str, code: Failure, info: str) -> None:
         """End a task that cannot succeed; the sweep removes what it stored. Raises LeaseLostError."""
@@ -240,12 +244,12 @@ class TaskTable(Table):
 
     def postpone(self, seen: Task, delay: timedelta) -> None:
         """Have the sweep look again after `delay`, unless the task has changed since it was `seen`."""
-        unchanged = (TaskRecord.status == seen.status) & (TaskRecord.attempt == seen.attempt)
-        self._update(seen.id, unchanged & TaskRecord.attention.exists(), *self._attend(delay))
+        self._update(seen.id, _unchanged(seen) & TaskRecord.attention.exists(), *self._attend(delay))
 
-    def settle(self, task_id: str) -> None:
-        """Note that nothing is left to do for a failed or deleted task."""
-        self._update(task_id, TaskRecord.status.is_in(Status.FAILED, Status.DELETED), *_end_attention())
+    def settle(self, seen: Task) -> None:
+        """Note that nothing is left to do for a task that has ended, unless it has changed since."""
+        end = (TaskRecord.attention.remove(), TaskRecord.attention_at.remove())
+        self._update(seen.id, _unchanged(seen) & TaskRecord.attention.exists(), *end)
 
     # Conditions and actions.
 
@@ -385,5 +389,5 @@ def _count(transaction: TransactWrite, task: Task, change: int) -> None:
     transaction.update(CountRecord(f"count#{day}"), [Path(hour).add(change)])
 
 
-def _end_attention() -> list[Action]:
-    return [TaskRecord.attention.remove(), TaskRecord.attention_at.remove()]
+def _unchanged(seen: Task) -> Condition:
+    return cast(Condition, (TaskRecord.status == seen.status) & (TaskRecord.attempt == seen.attempt))

@@ -118,7 +118,7 @@ class Job:
             if task.parts:
                 self._remove_ended(task.id)
             else:
-                self._outputs.remove_attempt(task.id, task.attempt)
+                self._remove_quietly(task)
             return Outcome.LOST
 
     def run_part(self, task_id: str, attempt: int, number: int, owner: str, deadline: float) -> Outcome:
@@ -169,9 +169,7 @@ class Job:
                 self._fan_out(prepared, parts)
                 return None
             with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
-                key = self._transcoder.run(prepared, Path(folder), report)
-            self._outputs.remove_all_but(task.id, task.attempt)
-            return key
+                return self._transcoder.run(prepared, Path(folder), report)
 
         return self._end(task, make)
 
@@ -183,13 +181,7 @@ class Job:
                 key = self._transcoder.finish(task, self._parts.all(task), report)
             return key
 
-        outcome = self._end(task, make)
-        # Until its end is written, another worker may have to finish the task.
-        with suppress(UnavailableError):  # S3 and DynamoDB remove them in days
-            if outcome is Outcome.SUCCEEDED:
-                self._outputs.remove_all_but(task.id, task.attempt)
-            self._parts.remove(task)
-        return outcome
+        return self._end(task, make)
 
     def _end(self, task: Task, make: Callable[[], str | None]) -> Outcome:
         """Make a task's result and end the task; without one it goes on in parts."""
@@ -217,12 +209,13 @@ class Job:
         if key is None:
             return Outcome.FANNED_OUT
         try:
-            self._table.succeed(task.id, task.lease_owner, f"{self._base_url}/{key}")
+            succeeded = self._table.succeed(task.id, task.lease_owner, f"{self._base_url}/{key}")
         except UnavailableError as error:
             # Whether it was written is not known, so what is stored must stay. If it was not, another worker
             # takes the task up when the lease is over, and removes it.
             raise RetryLaterError(task.id) from error
         logger.info("succeeded", task_id=task.id)
+        self._clean_up(succeeded)
         return Outcome.SUCCEEDED
 
     def _fan_out(self, prepared: Prepared, parts: list[Part]) -> None:
@@ -284,6 +277,21 @@ class Job:
         logger.info("part done", task_id=task.id, part=part.number)
         self._queue_next(task)
         return last
+
+    def _clean_up(self, task: Task) -> None:
+        """Remove all that a task has stored but its result, now that no other worker can take it up.
+
+        It has succeeded whatever becomes of this: what is left, the sweep removes.
+        """
+        try:
+            self._outputs.remove_all_but(task.id, task.attempt)
+            if task.parts:
+                self._parts.remove(task)
+            if task.attempt == 1:
+                # Otherwise, the worker of an earlier attempt may come back and store: see the sweep.
+                self._table.settle(task)
+        except Exception:
+            logger.exception("The sweep will clean up", task_id=task.id)
 
     def _remove_ended(self, task_id: str) -> None:
         """Remove what this worker may have stored after its task has ended without a result."""

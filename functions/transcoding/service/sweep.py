@@ -30,8 +30,8 @@ _BATCH = 100
 _RESERVE = 10
 #: When to try again what could not be done.
 _AGAIN = timedelta(minutes=5)
-#: How long after a task's end the workers of its parts may store: as long as the longest lease.
-PARTS_LINGER = timedelta(minutes=15)
+#: How long after a task's end a worker that has lost it may store: no invocation lasts longer.
+LINGER = timedelta(minutes=15)
 
 logger = Logger(child=True)
 
@@ -39,7 +39,7 @@ logger = Logger(child=True)
 class Sweep:
     """Looks at each task that is due, and does for it what should have happened by itself.
 
-    Reads the index of tasks that need attention; sends messages, removes failed and deleted tasks' objects.
+    Reads the index of tasks that need attention; sends messages, removes objects that nobody needs any more.
     `window` is how many parts of a task are on the queue, or with a worker, at a time.
     """
 
@@ -92,14 +92,25 @@ class Sweep:
                 self._queue.send(task.id)
                 since = max(task.updated_at.timestamp(), task.lease_expires_at)
                 self._table.postpone(task, max(QUEUE_PATIENCE, timedelta(seconds=self._clock() - since)))
-            case Status.FAILED | Status.DELETED:
-                self._store.remove_task(task.id)
-                self._parts.remove(task)
-                lingering = task.updated_at.timestamp() + PARTS_LINGER.total_seconds() - self._clock()
-                if task.parts and lingering > 0:
-                    self._table.postpone(task, timedelta(seconds=lingering))
-                    return
-                self._table.settle(task.id)
+            case Status.SUCCEEDED | Status.FAILED | Status.DELETED:
+                self._clean_up(task)
+
+    def _clean_up(self, task: Task) -> None:
+        """Remove all that an ended task has stored but its result; again while a worker may still store."""
+        succeeded = task.status is Status.SUCCEEDED
+        if succeeded:
+            self._store.remove_all_but(task.id, task.attempt)
+        else:
+            self._store.remove_task(task.id)
+        if task.parts:
+            self._parts.remove(task)
+        lingering = task.updated_at.timestamp() + LINGER.total_seconds() - self._clock()
+        # The result itself is that of its last attempt.
+        others = task.attempt - succeeded
+        if others and lingering > 0:
+            self._table.postpone(task, timedelta(seconds=lingering))
+        else:
+            self._table.settle(task)
 
     def _look_at_parts(self, task: Task) -> None:
         parts, now = self._parts.all(task), self._clock()
