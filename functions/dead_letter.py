@@ -27,8 +27,8 @@ processor = BatchProcessor(EventType.SQS)
 
 def bury(record: SQSRecord) -> None:
     """End one message's task."""
-    buried = bury_task(table, parts, store, record.body)
-    metrics.add_metric("TasksBuried", MetricUnit.Count, int(buried))
+    for outcome in bury_task(table, parts, store, record.body):
+        metrics.add_metric(outcome, MetricUnit.Count, 1)
 
 
 @logger.inject_lambda_context

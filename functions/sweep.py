@@ -12,6 +12,7 @@ from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
+from transcoding.service.outcomes import Outcome
 from transcoding.service.sweep import Sweep
 from transcoding.settings import SweepSettings
 
@@ -31,5 +32,6 @@ logger, tracer, metrics = Logger(), Tracer(), Metrics()
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Look at the tasks that are due."""
-    looked_at = sweep.run(lambda: context.get_remaining_time_in_millis() / 1000)
-    metrics.add_metric("TasksSwept", MetricUnit.Count, looked_at)
+    metrics.add_metric(Outcome.SWEPT, MetricUnit.Count, 0)
+    for outcome in sweep.run(lambda: context.get_remaining_time_in_millis() / 1000):
+        metrics.add_metric(outcome, MetricUnit.Count, 1)

@@ -23,7 +23,8 @@ from transcoding.errors import Failure, TaskFailedError, UnavailableError
 from transcoding.model import Part, Status, Task
 from transcoding.pipeline.progress import ENCODED
 from transcoding.service import heartbeat, jobs
-from transcoding.service.jobs import Job, Outcome, RetryLaterError
+from transcoding.service.jobs import Job, RetryLaterError
+from transcoding.service.outcomes import Outcome
 
 LEASE = timedelta(seconds=60)
 
@@ -465,6 +466,24 @@ def test_a_part_that_cannot_be_encoded_fails_the_task_once(cut_task, run_part, t
     assert read(table, cut_task) == failed
 
 
+def test_a_task_counts_once_as_failed_whatever_its_other_parts_do(
+    cut_task, run_part, table, transcoder, parts
+):
+    """The worker of part 1 learns of it, part 0 fails meanwhile, and part 2 was not begun."""
+
+    def then(task: Task, report: Callable[[float], None], part: Part) -> None:
+        if part.number == 0:
+            raise TaskFailedError(Failure.DAMAGED, "It is torn.")
+        others.append(run_part(cut_task, 0))
+        wait_for_loss(task, report)
+
+    others: list[Outcome] = []
+    transcoder.then = then
+    outcomes = [run_part(cut_task, number) for number in (1, 2)]
+    assert others == [Outcome.FAILED]
+    assert outcomes == [Outcome.PART_LOST, Outcome.IDLE]
+
+
 def test_a_part_is_tried_three_times_and_then_fails_the_task(cut_task, run_part, table, transcoder, aws):
     transcoder.then = fail(OSError("the disk is on fire"))
     for _ in range(2):
@@ -482,7 +501,7 @@ def test_parts_of_a_task_that_is_deleted_stop_and_leave_nothing(cut_task, run_pa
         wait_for_loss(task, report)
 
     transcoder.then = then
-    assert run_part(cut_task, 1) is Outcome.LOST
+    assert run_part(cut_task, 1) is Outcome.PART_LOST
     assert read(table, cut_task).status is Status.DELETED
     assert aws.keys() == []
     assert run_part(cut_task, 0) is Outcome.IDLE

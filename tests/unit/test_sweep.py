@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -337,6 +338,45 @@ def test_a_sweep_ends_in_time(janitor: Janitor, table: TaskTable, aws: Aws, cloc
     clock.advance(60)
     janitor.sweep(seconds_left=5)
     assert queued(aws) == []
+
+
+# What is counted
+
+
+def counted(capsys: pytest.CaptureFixture[str]) -> Counter[str]:
+    """Add up the metrics that were written since."""
+    counts: Counter[str] = Counter()
+    for line in capsys.readouterr().out.splitlines():
+        told = json.loads(line)
+        for directive in told.get("_aws", {}).get("CloudWatchMetrics", []):
+            counts.update({metric["Name"]: sum(told[metric["Name"]]) for metric in directive["Metrics"]})
+    return counts
+
+
+def test_a_task_that_the_sweep_fails_counts_once(
+    janitor: Janitor,
+    table: TaskTable,
+    parts: PartTable,
+    aws: Aws,
+    clock: Clock,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    task = fan_out(table, parts, queued=3)
+    aws.dynamodb.delete_item(TableName="tasks", Key={"id": {"S": f"part#{task.id}#1#4"}})
+    for _ in range(30):
+        clock.advance(60)
+        janitor.sweep()
+    assert status(table, task.id) is Status.FAILED
+    # It is failed, cleaned up, and cleaned up again.
+    assert counted(capsys) == {"TasksSwept": 3, "TasksFailed": 1}
+
+
+def test_a_task_that_a_dead_letter_fails_counts_once(
+    janitor: Janitor, table: TaskTable, aws: Aws, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task_id = create(table)
+    janitor.bury(message(task_id), message(task_id), message("neverwas"), "{")
+    assert counted(capsys) == {"TasksFailed": 1, "TasksBuried": 1, "MessagesIdle": 3}
 
 
 # The sweep, of tasks with parts

@@ -10,12 +10,13 @@ from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import WORKER_LOST_INFO, Failure, UnavailableError
+from transcoding.service.outcomes import Outcome
 
 logger = Logger(child=True)
 
 
-def bury(table: TaskTable, parts: PartTable, store: ObjectStore, message: str) -> bool:
-    """End the task of a message that no worker could deal with; False when there is nothing to end.
+def bury(table: TaskTable, parts: PartTable, store: ObjectStore, message: str) -> tuple[Outcome, ...]:
+    """End the task of a message that no worker could deal with, if there is anything to end.
 
     Raises UnavailableError.
     """
@@ -26,14 +27,14 @@ def bury(table: TaskTable, parts: PartTable, store: ObjectStore, message: str) -
             failed = table.fail_unowned(task_id, Failure.WORKER_LOST, WORKER_LOST_INFO)
         case _:
             logger.error("Dropped a message that names no task", body=message)
-            return False
+            return (Outcome.IDLE,)
     if not failed:
-        return False
+        return (Outcome.IDLE,)
     try:
         store.remove_task(task_id)
     except UnavailableError:
         logger.warning("The sweep will remove the objects", task_id=task_id, exc_info=True)
-    return True
+    return Outcome.BURIED, Outcome.FAILED
 
 
 def _parse(message: str) -> object:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from transcoding.model import Part, Status, Task
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.transcoder import Prepared, Transcoder
 from transcoding.service.heartbeat import Heartbeat
+from transcoding.service.outcomes import Outcome
 
 #: Kept of an invocation's time for cleaning up, seconds.
 _RESERVE = 30.0
@@ -44,21 +44,6 @@ _OUT_OF_TIME = (
 )
 
 logger = Logger(child=True)
-
-
-class Outcome(StrEnum):
-    """How a message ended; the values are names of metrics."""
-
-    SUCCEEDED = "TasksSucceeded"
-    FAILED = "TasksFailed"
-    #: The task was cut into parts, which are queued.
-    FANNED_OUT = "TasksFannedOut"
-    #: A part is done, and it was not the last one.
-    PART_DONE = "PartsDone"
-    #: It was deleted, or taken over, while this worker had it.
-    LOST = "TasksLost"
-    #: There was nothing to do.
-    IDLE = "MessagesIdle"
 
 
 class RetryLaterError(Exception):
@@ -143,7 +128,7 @@ class Job:
         except LeaseLostError:
             logger.info("part lost", task_id=task_id, attempt=attempt, part=number)
             self._remove_ended(task_id)
-            return Outcome.LOST
+            return Outcome.PART_LOST
         except TaskFailedError as error:
             logger.warning(
                 "failed", task_id=task_id, part=number, error_code=int(error.code), error_info=error.info

@@ -12,7 +12,7 @@ wait for hours, each gets a handful of twins. A message that comes twice changes
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from aws_lambda_powertools import Logger
@@ -24,6 +24,7 @@ from transcoding.data.table import SOON
 from transcoding.data.task_table import QUEUE_PATIENCE, TaskTable
 from transcoding.errors import WORKER_LOST_INFO, Failure
 from transcoding.model import Part, Status, Task
+from transcoding.service.outcomes import Outcome
 
 _BATCH = 100
 #: The sweep ends when it has less than these seconds left.
@@ -60,24 +61,26 @@ class Sweep:
         self._window = window
         self._clock = clock
 
-    def run(self, seconds_left: Callable[[], float]) -> int:
-        """Look at all due tasks as long as time allows; return how many. Raises UnavailableError."""
-        looked_at = 0
+    def run(self, seconds_left: Callable[[], float]) -> Iterator[Outcome]:
+        """Look at all due tasks as long as time allows; tell of each look. Raises UnavailableError."""
         while batch := self._table.due(_BATCH):
             for task in batch:
                 if seconds_left() < _RESERVE:
                     logger.warning("Out of time; the next sweep goes on")
-                    return looked_at
+                    return
+                yield Outcome.SWEPT
                 try:
-                    self._look_at(task)
+                    failed = self._look_at(task)
                 except Exception:
                     # One task must not keep the sweep from the others.
                     logger.exception("Will try again", task_id=task.id)
                     self._table.postpone(task, _AGAIN)
-                looked_at += 1
-        return looked_at
+                else:
+                    if failed:
+                        yield Outcome.FAILED
 
-    def _look_at(self, task: Task) -> None:
+    def _look_at(self, task: Task) -> bool:
+        """Do for a task what has to be done; tell if that was to end it as failed."""
         lease_left = task.lease_expires_at - self._clock()
         logger.info("Looking at a task", task_id=task.id, status=task.status.name, lease_left=lease_left)
         match task.status:
@@ -87,13 +90,14 @@ class Sweep:
             case Status.RUNNING if lease_left > 0:
                 self._table.postpone(task, timedelta(seconds=lease_left))
             case Status.RUNNING if task.parts_left:
-                self._look_at_parts(task)
+                return self._look_at_parts(task)
             case Status.WAITING | Status.RUNNING:
                 self._queue.send(task.id)
                 since = max(task.updated_at.timestamp(), task.lease_expires_at)
                 self._table.postpone(task, max(QUEUE_PATIENCE, timedelta(seconds=self._clock() - since)))
             case Status.SUCCEEDED | Status.FAILED | Status.DELETED:
                 self._clean_up(task)
+        return False
 
     def _clean_up(self, task: Task) -> None:
         """Remove all that an ended task has stored but its result; again while a worker may still store."""
@@ -112,11 +116,10 @@ class Sweep:
         else:
             self._table.settle(task)
 
-    def _look_at_parts(self, task: Task) -> None:
+    def _look_at_parts(self, task: Task) -> bool:
         parts, now = self._parts.all(task), self._clock()
         if len(parts) < task.parts:
-            self._parts.fail_incomplete(task, Failure.WORKER_LOST, WORKER_LOST_INFO)
-            return
+            return self._parts.fail_incomplete(task, Failure.WORKER_LOST, WORKER_LOST_INFO)
         queued = [part for part in parts if part.number < task.parts_queued and not part.done]
         lease_ends = [part.lease_expires_at for part in queued if part.lease_expires_at > now]
         lost = [part for part in queued if 0 < part.lease_expires_at <= now and self._parts.take_back(part)]
@@ -130,6 +133,7 @@ class Sweep:
         look = now + (SOON if numbers else QUEUE_PATIENCE).total_seconds()
         looks = [look, *lease_ends, *(due for _, due in waiting if due > now)]
         self._table.postpone(task, timedelta(seconds=min(looks) - now))
+        return False
 
 
 def _due(part: Part) -> float:
