@@ -9,7 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 
 from tests.conftest import TABLE, TABLE_SCHEMA, Aws, Clock
 from transcoding.data import task_table
@@ -459,6 +465,30 @@ def test_contention_without_an_end_is_unavailability(
     with pytest.raises(UnavailableError):
         create(table)
     assert sum(waits) < 10
+
+
+@pytest.mark.parametrize("error", [ReadTimeoutError, ConnectionClosedError, EndpointConnectionError])
+def test_a_write_that_is_not_answered_is_unavailability(
+    table: TaskTable, monkeypatch: pytest.MonkeyPatch, error: type[BotoCoreError]
+) -> None:
+    task = create(table)
+    table.claim(task.id, "worker", LEASE)
+    client = table._connection.client
+    call = client._make_api_call
+
+    def fail(operation: str, arguments: Any) -> Any:
+        if operation == "GetItem":
+            return call(operation, arguments)
+        raise error(endpoint_url="http://dynamodb")
+
+    monkeypatch.setattr(client, "_make_api_call", fail)
+    for write in (
+        lambda: create(table),
+        lambda: table.succeed(task.id, "worker", "https://media.example.com/1"),
+        lambda: table.delete(task.id, RETENTION),
+    ):
+        with pytest.raises(UnavailableError):
+            write()
 
 
 def test_what_dynamodb_takes_for_an_error_of_ours_is_not_unavailability(

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+from botocore.exceptions import ClientError
 from pynamodb.exceptions import PutError, PynamoDBException, TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
@@ -150,7 +151,9 @@ def new_mark() -> str:
 def _codes(error: PynamoDBException) -> set[str]:
     """Collect the codes of a refused write; a transaction has one for each of its items."""
     reasons = error.cancellation_reasons if isinstance(error, TransactWriteError) else []
-    return {code for code in (error.cause_response_code, *(r.code for r in reasons if r)) if code}
+    # Of a write that was not answered, there are none (pynamodb's `cause_response_code` fails then).
+    code = error.cause_response_code if isinstance(error.cause, ClientError) else None
+    return {code for code in (code, *(reason.code for reason in reasons if reason)) if code}
 
 
 @contextmanager
