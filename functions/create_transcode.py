@@ -11,7 +11,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from transcoding.api.fields import IdempotencyKey
-from transcoding.api.resolver import PREFIX, answers, create_resolver
+from transcoding.api.resolver import PREFIX, ApiResolver
 from transcoding.api.schemas import Created, CreateTranscode
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
@@ -22,7 +22,10 @@ settings = CreateSettings.read()
 table = TaskTable(settings.table_name)
 queue = JobQueue(settings.queue_url)
 logger, tracer = Logger(), Tracer()
-app = create_resolver()
+app = ApiResolver(
+    "it is not known whether a task was created. With the same Idempotency-Key, the call may be repeated and "
+    "makes no second one"
+)
 
 
 @app.post(
@@ -30,7 +33,7 @@ app = create_resolver()
     summary="Create a task and start it",
     description="The task is queued at once; `get-transcode` reports its progress.",
     operation_id="createTranscode",
-    responses=answers(Created, {400: "A parameter is missing or wrong", 413: "The body is over 64 KiB"}),
+    responses=app.answers(Created, {400: "A parameter is missing or wrong", 413: "The body is over 64 KiB"}),
 )
 def create_transcode(
     body: CreateTranscode,
@@ -38,7 +41,8 @@ def create_transcode(
         IdempotencyKey,
         Header(
             alias="Idempotency-Key",
-            description="Within 24 hours, a call with the same key returns the same task.",
+            description="Within 24 hours, a call with the same key returns the same task: with it, a call "
+            "whose answer was lost can be repeated.",
         ),
     ] = None,
 ) -> Created:

@@ -8,7 +8,7 @@ from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from transcoding.api.resolver import PREFIX, answers, create_resolver
+from transcoding.api.resolver import PREFIX, ApiResolver
 from transcoding.api.schemas import Deleted, DeleteTranscode
 from transcoding.data.object_store import ObjectStore
 from transcoding.data.task_table import TaskTable
@@ -19,7 +19,7 @@ settings = DeleteSettings.read()
 table = TaskTable(settings.table_name)
 store = ObjectStore(settings.output_bucket, patient=False)
 logger, tracer = Logger(), Tracer()
-app = create_resolver()
+app = ApiResolver("the task may be deleted already, and the call may be repeated")
 
 
 @app.post(
@@ -27,7 +27,7 @@ app = create_resolver()
     summary="Delete a task",
     description="In any status. A task that is running is stopped, and its stored objects are removed.",
     operation_id="deleteTranscode",
-    responses=answers(
+    responses=app.answers(
         Deleted, {400: "The id is missing", 404: "No such task", 413: "The body is over 64 KiB"}
     ),
 )

@@ -8,7 +8,7 @@ from aws_lambda_powertools import Logger, Tracer
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from transcoding.api.resolver import PREFIX, answers, create_resolver
+from transcoding.api.resolver import PREFIX, ApiResolver
 from transcoding.api.schemas import Deleted, DeleteTranscodes
 from transcoding.data.object_store import ObjectStore
 from transcoding.data.task_table import TaskTable
@@ -19,7 +19,7 @@ settings = DeleteSettings.read()
 table = TaskTable(settings.table_name)
 store = ObjectStore(settings.output_bucket, patient=False)
 logger, tracer = Logger(), Tracer()
-app = create_resolver()
+app = ApiResolver("some of the tasks may be deleted already, and the call may be repeated")
 
 
 @app.post(
@@ -27,7 +27,7 @@ app = create_resolver()
     summary="Delete tasks",
     description="As delete-transcode does. Where some ids never existed, the others are still deleted.",
     operation_id="deleteTranscodes",
-    responses=answers(
+    responses=app.answers(
         Deleted,
         {
             400: "The ids are missing, or too many",

@@ -10,7 +10,7 @@ from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from transcoding.api.fields import TaskId
-from transcoding.api.resolver import PREFIX, answers, create_resolver
+from transcoding.api.resolver import PREFIX, ApiResolver
 from transcoding.api.schemas import Found, Transcoding
 from transcoding.data.task_table import TaskTable
 from transcoding.service import tasks
@@ -19,7 +19,7 @@ from transcoding.settings import Settings
 settings = Settings.read()
 table = TaskTable(settings.table_name)
 logger, tracer = Logger(), Tracer()
-app = create_resolver()
+app = ApiResolver("the call may be repeated")
 
 
 @app.get(
@@ -27,7 +27,7 @@ app = create_resolver()
     summary="Show a task",
     description="A deleted task is shown for a retention time, 30 days by default.",
     operation_id="getTranscode",
-    responses=answers(Found, {400: "The id is missing", 404: "No such task"}),
+    responses=app.answers(Found, {400: "The id is missing", 404: "No such task"}),
 )
 def get_transcode(id: Annotated[TaskId, Query(description="The task's id.")]) -> Found:
     """Show a task."""

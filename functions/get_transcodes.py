@@ -10,15 +10,16 @@ from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from transcoding.api.fields import Limit, Page
-from transcoding.api.resolver import PREFIX, answers, create_resolver
+from transcoding.api.resolver import PREFIX, ApiResolver
 from transcoding.api.schemas import Listed, Transcoding
 from transcoding.data.task_table import TaskTable
+from transcoding.service import tasks
 from transcoding.settings import Settings
 
 settings = Settings.read()
 table = TaskTable(settings.table_name)
 logger, tracer = Logger(), Tracer()
-app = create_resolver()
+app = ApiResolver("the call may be repeated")
 
 
 @app.get(
@@ -26,15 +27,15 @@ app = create_resolver()
     summary="List the tasks",
     description="Newest first, without those that are deleted. A page past the end is empty.",
     operation_id="getTranscodes",
-    responses=answers(Listed, {400: "A parameter is wrong"}),
+    responses=app.answers(Listed, {400: "A parameter is wrong"}),
 )
 def get_transcodes(
     page: Annotated[Page, Query(description="Which page, from 1.")] = 1,
     limit: Annotated[Limit, Query(description="How many tasks a page has.")] = 15,
 ) -> Listed:
     """List the tasks."""
-    tasks, count = table.page(page, limit)
-    return Listed(results=[Transcoding.of(task, settings.timezone) for task in tasks], count=count)
+    found, count = tasks.page(table, page, limit)
+    return Listed(results=[Transcoding.of(task, settings.timezone) for task in found], count=count)
 
 
 @logger.inject_lambda_context(correlation_id_path=API_GATEWAY_REST)

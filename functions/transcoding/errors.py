@@ -71,7 +71,10 @@ class OutOfTimeError(Exception):
 
 
 class UnavailableError(Exception):
-    """A backing service did not answer, or refused for now. Nothing was half done; it may be tried again."""
+    """A backing service did not answer, or refused for now; the same call may succeed later.
+
+    Where it did not answer, it may have done what it was asked to.
+    """
 
     def __init__(self, service: str) -> None:
         super().__init__(f"{service} is not available")

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from tests.conftest import BUCKET, FUNCTIONS, TABLE, Api, Aws, Clock, api_event, lambda_context
 from transcoding.data.task_table import TaskTable
@@ -559,6 +559,17 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+#: What each says where a backing service is not available.
+UNAVAILABLE = {
+    "create-transcode": "it is not known whether a task was created. With the same Idempotency-Key, the call "
+    "may be repeated and makes no second one",
+    "get-transcodes": "the call may be repeated",
+    "get-transcode": "the call may be repeated",
+    "delete-transcode": "the task may be deleted already, and the call may be repeated",
+    "delete-transcodes": "some of the tasks may be deleted already, and the call may be repeated",
+}
+
+
 def client_error(code: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "secret"}}, "Operation")
 
@@ -568,6 +579,7 @@ def client_error(code: str) -> ClientError:
     "error",
     [
         EndpointConnectionError(endpoint_url="http://secret"),
+        ReadTimeoutError(endpoint_url="http://secret"),
         client_error("InternalServerError"),
         client_error("ThrottlingException"),
         client_error("503"),
@@ -591,8 +603,59 @@ def test_without_the_database_calls_are_unavailable(
     answer = getattr(api, method)(call, **parameters)
     assert answer.json == {
         "errcode": 1503,
-        "msg": "the database is not available; nothing was half-created, the call may be repeated",
+        "msg": f"the database is not available; {UNAVAILABLE[call]}",
     }
+
+
+def lose_answers(monkeypatch: pytest.MonkeyPatch, function: str, count: int) -> None:
+    """Lose the answers of the function's first transactions, all of which DynamoDB does."""
+    client = importlib.import_module(function).table._connection.client
+    call = client._make_api_call
+
+    def lose(operation: str, arguments: dict[str, Any]) -> Any:
+        nonlocal count
+        answer = call(operation, arguments)
+        if operation == "TransactWriteItems" and count:
+            count -= 1
+            raise ReadTimeoutError(endpoint_url="http://dynamodb")
+        return answer
+
+    monkeypatch.setattr(client, "_make_api_call", lose)
+
+
+def test_a_create_whose_answer_was_lost_makes_no_second_task_when_it_is_repeated_with_its_key(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose_answers(monkeypatch, "create_transcode", 1)
+    calls = [
+        api.post("create-transcode", origin_url="s3://bucket/a", headers={"Idempotency-Key": "key"})
+        for _ in range(2)
+    ]
+    assert [answer.status for answer in calls] == [503, 200]
+    listed = api.get("get-transcodes").json
+    assert [task["id"] for task in listed["results"]] == [calls[1].json["id"]]
+    assert listed["count"] == 1
+
+
+@pytest.mark.usefixtures("repeated")
+@pytest.mark.parametrize("headers", [None, {"Idempotency-Key": "key"}], ids=["without a key", "with a key"])
+def test_a_create_that_had_to_be_written_twice_makes_one_task_and_queues_it(
+    api: Api, aws: Aws, headers: dict[str, str] | None
+) -> None:
+    id_ = api.post("create-transcode", origin_url="s3://bucket/a", headers=headers).json["id"]
+    assert aws.take_messages() == [{"task_id": id_, "step": "transcode"}]
+    listed = api.get("get-transcodes").json
+    assert ([task["id"] for task in listed["results"]], listed["count"]) == ([id_], 1)
+
+
+def test_a_batch_that_stops_in_the_middle_goes_on_when_it_is_repeated(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [api.create() for _ in range(3)]
+    lose_answers(monkeypatch, "delete_transcodes", 1)
+    answers = [api.post("delete-transcodes", ids=",".join(ids)) for _ in range(2)]
+    assert [answer.status for answer in answers] == [503, 200]
+    assert api.get("get-transcodes").json["count"] == 0
 
 
 @pytest.mark.parametrize(("method", "call", "parameters"), CALLS)

@@ -56,3 +56,13 @@ def test_calls_need_the_key_and_create_takes_an_idempotency_key(document: dict[s
         "idempotency-key",
         False,
     )
+
+
+def test_it_says_what_an_unavailable_service_may_have_done(document: dict[str, Any]) -> None:
+    told = {
+        path.rpartition("/")[2]: operation["responses"]["503"]["description"]
+        for path, item in document["paths"].items()
+        for operation in item.values()
+    }
+    assert "Idempotency-Key" in told["create-transcode"]
+    assert "may be deleted already" in told["delete-transcodes"]

@@ -27,41 +27,40 @@ MAX_BODY_BYTES = 64 * 1024
 logger = Logger(child=True)
 
 
-def create_resolver() -> ApiResolver:
-    """Return a resolver without routes, for one API function."""
-    return ApiResolver()
-
-
-def answers(answer: type[BaseModel], refusals: Mapping[int, str]) -> dict[int, Any]:
-    """Return the OpenAPI responses of a route: `answer` with 200, Refusal with each status of `refusals`."""
-    described = {200: "OK"} | dict(refusals) | _COMMON_REFUSALS
-    return {
-        status: {
-            "description": description,
-            "content": {"application/json": {"model": answer if status == 200 else Refusal}},
-        }
-        for status, description in sorted(described.items())
-    }
-
-
 _COMMON_REFUSALS = {
     403: "The API key is missing or wrong",
     429: "Too many requests",
     500: "The service failed",
-    503: "A backing service is not available; nothing was half-created, the call may be repeated",
 }
 
 
 class ApiResolver(APIGatewayRestResolver):
-    """A Powertools resolver whose responses are all JSON objects with `errcode` and `msg`."""
+    """A Powertools resolver whose responses are all JSON objects with `errcode` and `msg`.
 
-    def __init__(self) -> None:
+    `unavailable` is the end of the message where a backing service is not available: what the call may have
+    done all the same, and whether it may be repeated.
+    """
+
+    def __init__(self, unavailable: str) -> None:
         super().__init__(
             serializer=_serialize,
             enable_validation=True,
             json_body_deserializer=_read_object,
         )
+        self._unavailable = unavailable
         self.exception_handler(Exception)(self._refuse)
+
+    def answers(self, answer: type[BaseModel], refusals: Mapping[int, str]) -> dict[int, Any]:
+        """Return the OpenAPI responses of a route: `answer` with 200, Refusal with each status of `refusals`."""
+        unavailable = {503: f"A backing service is not available; {self._unavailable}"}
+        described = {200: "OK"} | dict(refusals) | _COMMON_REFUSALS | unavailable
+        return {
+            status: {
+                "description": description,
+                "content": {"application/json": {"model": answer if status == 200 else Refusal}},
+            }
+            for status, description in sorted(described.items())
+        }
 
     def resolve(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Return the response to an API Gateway proxy event, as the Lambda proxy integration expects it."""
@@ -85,7 +84,7 @@ class ApiResolver(APIGatewayRestResolver):
                 )
             case UnavailableError():
                 logger.warning("A backing service is not available", exc_info=error)
-                status, msg = 503, f"{error}; nothing was half-created, the call may be repeated"
+                status, msg = 503, f"{error}; {self._unavailable}"
             case _:
                 logger.exception("The call failed", exc_info=error)
                 status, msg = 500, f"internal error; request id {self.lambda_context.aws_request_id}"

@@ -23,7 +23,7 @@ from pynamodb.transactions import TransactWrite
 
 from transcoding.data import periods
 from transcoding.data.records import CountRecord, IdempotencyRecord, TaskRecord
-from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, available, end_lease
+from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, available, end_lease, new_mark
 from transcoding.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError, TaskFailedError
 from transcoding.model import MAX_ATTEMPTS, Status, Task
 
@@ -54,14 +54,18 @@ class TaskTable(Table):
         """Store a new task, not yet queued.
 
         A key that was used within the last day gives the task that it made then, and False. Raises ApiError
-        (400) when the parameters were others then.
+        (400) when the parameters were others then. After UnavailableError it is not known whether there is a
+        task: only with a key can it be found out, by the same call.
         """
         fingerprint = _digest(origin_url, quality, format)
         key_id = None if idempotency_key is None else f"idempotency#{_digest(idempotency_key)}"
         while True:
-            now = self._now()
+            now, mark = self._now(), new_mark()
             task = Task(_new_id(), origin_url, quality, format, created_at=now, updated_at=now)
-            if self._write(partial(self._create, task, key_id, fingerprint)):
+            if self._write(partial(self._create, task, mark, key_id, fingerprint)):
+                return task, True
+            found = self._read(task.id)
+            if found and found.last_write == mark:
                 return task, True
             # The condition fails for a used key or, once in 36^8, for an id that is taken.
             earlier = None if key_id is None else self._used(key_id, fingerprint)
@@ -296,7 +300,7 @@ class TaskTable(Table):
             )
             return [record.task() for record in records]
 
-    def _create(self, task: Task, key_id: str | None, fingerprint: str) -> None:
+    def _create(self, task: Task, mark: str, key_id: str | None, fingerprint: str) -> None:
         now = self._clock()
         record = TaskRecord(
             task.id,
@@ -315,6 +319,7 @@ class TaskTable(Table):
             created=f"{task.created_at:%Y-%m-%dT%H:%M:%S.%f}#{task.id}",
             attention=ATTENTION,
             attention_at=now + SOON.total_seconds(),
+            last_write=mark,
         )
         with TransactWrite(connection=self._connection) as transaction:
             transaction.save(record, condition=TaskRecord.id.does_not_exist())

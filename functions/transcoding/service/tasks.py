@@ -55,8 +55,17 @@ def find(table: TaskTable, task_id: str) -> Task:
     return task
 
 
+def page(table: TaskTable, number: int, limit: int) -> tuple[list[Task], int]:
+    """Return a page of the tasks that are not deleted, newest first, and the exact number of all."""
+    return table.page(number, limit)
+
+
 def delete(table: TaskTable, store: ObjectStore, retention: timedelta, task_ids: list[str]) -> None:
-    """Delete tasks and what they have stored. Raises ApiError (404) in the end if some never existed."""
+    """Delete tasks and what they have stored. Raises ApiError (404) in the end if some never existed.
+
+    After UnavailableError, some of them may be deleted. The same call deletes the others: a task that is
+    deleted already is passed over.
+    """
     # One after the other: they all change the same counts.
     deadline = time.monotonic() + DELETING_TIME
     deleted: list[str] = []
