@@ -28,6 +28,9 @@ from transcoding.service.outcomes import Outcome
 
 LEASE = timedelta(seconds=60)
 
+# Heartbeats come from a thread of their own.
+pytestmark = pytest.mark.usefixtures("serialised")
+
 
 class Transcoder:
     """Stores one object, then does what a test says; cuts a source into as many parts as a test says."""
@@ -328,7 +331,7 @@ def test_a_task_whose_last_worker_was_lost_ends_as_failed(run, table, task, cloc
 
 
 @pytest.fixture
-def cut_task(serialised, run, task, transcoder, aws) -> Task:
+def cut_task(run, task, transcoder, aws) -> Task:
     """A task that was cut into four parts, of which two are queued."""
     transcoder.cuts = 4
     assert run(task.id) is Outcome.FANNED_OUT

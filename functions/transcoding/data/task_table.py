@@ -362,6 +362,7 @@ class TaskTable(Table):
                     # A worker that does not know yet may go on storing until its lease is over.
                     TaskRecord.attention.set(ATTENTION),
                     TaskRecord.attention_at.set(max(now, seen.lease_expires_at) + SOON.total_seconds()),
+                    TaskRecord.last_write.set(new_mark()),
                 ],
                 condition=TaskRecord.status == seen.status,
             )
