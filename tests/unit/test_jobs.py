@@ -282,8 +282,9 @@ def test_a_task_that_is_deleted_while_it_runs_stays_deleted_and_leaves_nothing(
 
 def test_a_worker_that_was_overtaken_removes_only_its_own(run, table, task, transcoder, aws, clock):
     def then(task: Task, report: Callable[[float], None]) -> None:
-        clock.advance(61)
-        assert table.claim(task.id, "another", LEASE)
+        # Its heartbeat may come in between.
+        while not table.claim(task.id, "another", LEASE):
+            clock.advance(61)
         aws.put_object(f"outputs/{task.id}/2/video.mp4")
         wait_for_loss(task, report)
 
@@ -351,17 +352,17 @@ def test_a_task_that_is_cut_queues_as_many_parts_as_there_are_workers(cut_task, 
 def test_cutting_takes_as_few_calls_as_can_be_however_many_workers_there_are(
     run, task, transcoder, worker, aws, monkeypatch
 ):
-    transcoder.cuts = 1000
-    monkeypatch.setattr(worker, "_window", 1000)
+    transcoder.cuts = 200
+    monkeypatch.setattr(worker, "_window", 100)
     calls: Counter[str] = Counter()
     for client in (worker._table._connection.client, worker._queue._sqs):
         count_calls(monkeypatch, client, calls)
     assert run(task.id) is Outcome.FANNED_OUT
-    assert calls["BatchWriteItem"] == 1000 / 25
-    assert calls["SendMessageBatch"] == 1000 / 10
-    # It is claimed, and cut; a slow machine adds heartbeats.
-    assert calls["UpdateItem"] < 20
-    assert sorted(queued(aws)) == list(range(1000))
+    # A batch has at most 25 items, or 10 messages.
+    assert (calls["BatchWriteItem"], calls["SendMessageBatch"]) == (200 / 25, 100 / 10)
+    # The claim, and the cut; a slow machine adds heartbeats.
+    assert 2 <= calls["UpdateItem"] < 20
+    assert sorted(queued(aws)) == list(range(100))
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, client: Any, calls: Counter[str]) -> None:
@@ -569,8 +570,10 @@ def test_a_worker_that_joins_too_late_leaves_what_another_has_published(
 ):
     def then(task: Task, report: Callable[[float], None]) -> None:
         transcoder.then_finish = lambda task, report: None
-        table._clock.advance(61)
-        assert run(task.id) is Outcome.SUCCEEDED
+        # Its heartbeat may come in between.
+        while (outcome := run(task.id)) is Outcome.IDLE:
+            table._clock.advance(61)
+        assert outcome is Outcome.SUCCEEDED
         raise TaskFailedError(Failure.DAMAGED, "Its parts are gone.")
 
     transcoder.then_finish = then
