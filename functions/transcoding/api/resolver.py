@@ -51,7 +51,7 @@ class ApiResolver(APIGatewayRestResolver):
         self.exception_handler(Exception)(self._refuse)
 
     def answers(self, answer: type[BaseModel], refusals: Mapping[int, str]) -> dict[int, Any]:
-        """Return the OpenAPI responses of a route: `answer` with 200, Refusal with each status of `refusals`."""
+        """Return the OpenAPI responses of a route: `answer` with 200, Refusal with each of `refusals`."""
         unavailable = {503: f"A backing service is not available; {self._unavailable}"}
         described = {200: "OK"} | dict(refusals) | _COMMON_REFUSALS | unavailable
         return {
