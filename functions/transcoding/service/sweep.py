@@ -62,7 +62,7 @@ class Sweep:
         self._clock = clock
 
     def run(self, seconds_left: Callable[[], float]) -> Iterator[Outcome]:
-        """Look at all due tasks as long as time allows; tell of each look. Raises UnavailableError."""
+        """Look at all due tasks as long as time allows, and yield the outcomes. Raises UnavailableError."""
         while batch := self._table.due(_BATCH):
             for task in batch:
                 if seconds_left() < _RESERVE:
@@ -80,7 +80,7 @@ class Sweep:
                         yield Outcome.FAILED
 
     def _look_at(self, task: Task) -> bool:
-        """Do for a task what has to be done; tell if that was to end it as failed."""
+        """Do for a task what has to be done; True where it ended as failed."""
         lease_left = task.lease_expires_at - self._clock()
         logger.info("Looking at a task", task_id=task.id, status=task.status.name, lease_left=lease_left)
         match task.status:
@@ -100,18 +100,17 @@ class Sweep:
         return False
 
     def _clean_up(self, task: Task) -> None:
-        """Remove all that an ended task has stored but its result; again while a worker may still store."""
-        succeeded = task.status is Status.SUCCEEDED
-        if succeeded:
+        """Remove all that an ended task has stored but its result; again when no worker can store more."""
+        if task.status is Status.SUCCEEDED:
             self._store.remove_all_but(task.id, task.attempt)
+            may_come_back = task.attempt > 1
         else:
             self._store.remove_task(task.id)
+            may_come_back = task.attempt > 0
         if task.parts:
             self._parts.remove(task)
         lingering = task.updated_at.timestamp() + LINGER.total_seconds() - self._clock()
-        # The result itself is that of its last attempt.
-        others = task.attempt - succeeded
-        if others and lingering > 0:
+        if may_come_back and lingering > 0:
             self._table.postpone(task, timedelta(seconds=lingering))
         else:
             self._table.settle(task)
