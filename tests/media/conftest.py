@@ -21,6 +21,7 @@ from moto.server import ThreadedMotoServer
 from transcoding.data import clients
 from transcoding.data.object_store import ObjectStore
 from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.planning import codecs
 from transcoding.model import Part, Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.transcoder import Prepared, Transcoder
@@ -209,6 +210,15 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         return Result(folder / key.rpartition("/")[2], objects)
 
     return run
+
+
+@pytest.fixture
+def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {
+        "h264": ["-c:v", "libx264", "-preset", "fast", "-qp", "0"],
+        "vp9": ["-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", "-row-mt", "1"],
+    }
+    monkeypatch.setattr(codecs.PictureCodec, "options", lambda codec, rung, crf: options[codec.name])
 
 
 @pytest.fixture(scope="session")

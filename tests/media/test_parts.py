@@ -19,10 +19,14 @@ from transcoding.data.object_store import ObjectStore
 from transcoding.errors import LeaseLostError, OutOfTimeError, TaskFailedError
 from transcoding.media.encoding import command
 from transcoding.media.ffmpeg.process import Encoder
-from transcoding.media.planning import codecs, cuts
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.inspection.facts import EntryPoint
+from transcoding.media.planning import cuts
+from transcoding.media.planning.plan import Plan
 from transcoding.pipeline.progress import ENCODED
 from transcoding.pipeline.transcoder import Transcoder
 
+PICTURE = command.picture
 X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
 #: Sources of 20 s, small and without loss worth mentioning.
 SOURCES = {
@@ -39,6 +43,22 @@ SOURCES = {
     "-flags +ildct+ilme -g 25",
     "late.mkv": "testsrc2=s=320x180:r=25:d=20 -f lavfi -i sine=d=21 -vf setpts=PTS+1.5/TB "
     f"{X264} -g 50 -c:a flac",
+    # Each frame is a keyframe, and to deinterlace one takes the one before it.
+    "interlaced.mov": "testsrc2=s=320x288:r=50:d=20 -vf interlace,setfield=tff -c:v prores_ks -flags +ildct",
+    # It has no keyframe but the first: after others, whole pictures come bit by bit.
+    "refresh.ts": "testsrc2=s=320x180:r=25:d=20 -c:v libx264 -preset fast -pix_fmt yuv420p "
+    "-x264-params intra-refresh=1:keyint=50",
+    # It has no index, and FFmpeg takes its packets for one.
+    "program.mpg": "testsrc2=s=320x180:r=25:d=20 -c:v mpeg2video -q:v 2 -g 25 -bf 2",
+    # Two frames may be in one packet.
+    "packed.avi": "testsrc2=s=320x180:r=25:d=20 -c:v libxvid -q:v 2 -g 50 -bf 2",
+    "open-gop.ts": "testsrc2=s=320x180:r=25:d=20 -c:v libx265 -preset superfast -pix_fmt yuv420p "
+    "-x265-params keyint=50:min-keyint=50:open-gop=1:bframes=8:b-adapt=0:log-level=1",
+    "alternate.webm": "testsrc2=s=320x180:r=25:d=20 -c:v libvpx -b:v 2M -cpu-used 8 -g 50 "
+    "-auto-alt-ref 1 -lag-in-frames 16",
+    "vp9.mp4": "testsrc2=s=320x180:r=25:d=20 -c:v libvpx-vp9 -crf 20 -b:v 0 -deadline realtime "
+    "-cpu-used 8 -g 50",
+    "av1.mp4": "testsrc2=s=320x180:r=25:d=20 -c:v libsvtav1 -preset 12 -crf 20 -g 50",
 }
 
 
@@ -56,15 +76,6 @@ def test_each_frame_of_a_variable_rate_keeps_its_time(clips, transcode, part_sec
     assert [round(t - times[1][0], 3) for t in times[1]] == [round(t - times[0][0], 3) for t in times[0]]
 
 
-@pytest.fixture
-def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {
-        "h264": ["-c:v", "libx264", "-preset", "fast", "-qp", "0"],
-        "vp9": ["-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", "-row-mt", "1"],
-    }
-    monkeypatch.setattr(codecs.PictureCodec, "options", lambda codec, rung, crf: options[codec.name])
-
-
 def frames(result: Result) -> list[str]:
     """The times and digests of all frames."""
     playlist = result.folder / "video/index.m3u8"
@@ -74,13 +85,25 @@ def frames(result: Result) -> list[str]:
     return [line for line in listing.read_text().splitlines() if not line.startswith("#")]
 
 
+#: Of these, no part can be decoded without all that is before it.
+FROM_THE_BEGINNING = {"long-gop.mkv", "refresh.ts"}
+
+
 @pytest.mark.parametrize("name", SOURCES)
-def test_frames_and_times_are_those_of_one_pass(lossless, clips, transcode, name):
+def test_frames_and_times_are_those_of_one_pass(lossless, clips, transcode, monkeypatch, name):
+    points = []
+
+    def picture(tools: Tools, plan: Plan, span: cuts.Span, point: EntryPoint | None, *rest: Any) -> list[str]:
+        points.append(point)
+        return PICTURE(tools, plan, span, point, *rest)
+
     source = clips(name, f"-f lavfi -i {SOURCES[name]} {{0}}")
     whole = transcode(source, "m3u8", 5, attempt=2)
+    monkeypatch.setattr(command, "picture", picture)
     parts = transcode(source, "m3u8", 5, attempt=2, part_seconds=0.1)
     assert frames(parts) == frames(whole)
     assert len(frames(whole)) > 200
+    assert points.count(None) == (len(points) if name in FROM_THE_BEGINNING else 1)
 
 
 #: Sources of 10 s; `sine` is heard a little longer.

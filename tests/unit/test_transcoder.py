@@ -50,10 +50,10 @@ def test_what_is_stored_for_parts_is_small_however_many_keyframes_there_are(tran
 def test_a_part_begins_reading_at_its_own_entry_point(transcoder, prepared):
     parts = transcoder.parts(prepared)
     transcoder.store(prepared, parts)
-    points = prepared.source.facts.entry_points
     for part in (part for part in parts if part.kind == "picture"):
         recalled = transcoder.recall(prepared.task, part)
-        assert entry_point(recalled.source.facts.entry_points, part.start) == entry_point(points, part.start)
+        expected = entry_point(prepared.source.facts, part.start)
+        assert entry_point(recalled.source.facts, part.start) == expected
 
 
 def test_the_shares_of_all_parts_are_the_whole(transcoder, prepared):

@@ -270,7 +270,7 @@ class Transcoder:
         ]
         run = partial(self._run_span, prepared, span, folder, writers, report)
         try:
-            rest = run(None if span.first else entry_point(facts.entry_points, part.start))
+            rest = run(None if span.first else entry_point(facts, part.start))
         except _LateEntryError:
             logger.warning("decoding from the beginning", task_id=part.task_id, part=part.number)
             rest = run(None)

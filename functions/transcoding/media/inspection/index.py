@@ -36,6 +36,9 @@ Points = list[tuple[int, int]]
 def from_index(container: InputContainer, stream: VideoStream) -> tuple[list[float] | None, Points]:
     """Return the keyframes' times, seconds from the first one, and the entry points, as the index tells."""
     base = stream.time_base or Fraction(1)
+    if container.format.name in _CLOCKED:
+        # They have no index. FFmpeg makes one of the packets that it has read, and calls each a keyframe.
+        return None, []
     if "matroska" in container.format.name:
         # Matroska's cues stand at the end, and are read when first needed.
         container.seek(0, stream=stream)

@@ -32,6 +32,8 @@ _LONGEST = 240.0
 LARGEST_COPY = 2 * 10**9
 #: Containers whose times never jump: streams that are read apart stay in step.
 _STEADY = ("mov", "matroska")
+#: How many frames before a part's first one are decoded if the picture is interlaced.
+_BEFORE = 2
 #: A cut moves at most this share of a part's length to be near a keyframe.
 _REACH = 0.4
 #: At how many places of a part, evenly spread, the rest of it can become a part without much of a run-up.
@@ -134,7 +136,7 @@ def needed_entry_points(source: SourceFacts, spans: Sequence[Span]) -> tuple[Ent
         return ()
     last = points[-1].complete_from
     needed = {
-        entry_point(points, span.start + (max(span.start, end) - span.start) * place // _PLACES)
+        entry_point(source, span.start + (max(span.start, end) - span.start) * place // _PLACES)
         for span in spans
         for end in (last if span.end is None else span.end,)
         for place in range(_PLACES)
@@ -184,10 +186,15 @@ def run_up(source: SourceFacts, span: Span, point: EntryPoint | None) -> float:
     return float((span.start - (point.complete_from if point else begin(source))) * source.video.time_base)
 
 
-def entry_point(points: Sequence[EntryPoint], start: int) -> EntryPoint | None:
-    """Return the last point from which all frames from tick `start` on can be decoded; None: the start."""
-    at = bisect_right(points, start, key=lambda point: point.complete_from)
-    return points[at - 1] if at else None
+def entry_point(source: SourceFacts, start: int) -> EntryPoint | None:
+    """Return the last point to decode all frames from tick `start` on from; None: the source's beginning."""
+    if source.video and source.video.interlaced:
+        # Deinterlacing looks at the frame before, too.
+        start -= _ticks(float(_BEFORE / source.video.frame_rate), source.video)
+    at = bisect_right(source.entry_points, start, key=lambda point: point.complete_from)
+    point = source.entry_points[at - 1] if at else None
+    # To seek to the very first frame may fail, and lead elsewhere.
+    return point if point and point.seek > begin(source) else None
 
 
 def _near(points: Sequence[int], wanted: int, reach: float) -> int:
