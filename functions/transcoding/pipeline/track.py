@@ -18,6 +18,9 @@ from transcoding.media.planning.cuts import Span
 from transcoding.media.planning.plan import PicturePlan, SoundPlan
 from transcoding.pipeline.uploads import Uploads
 
+#: A part that has less than this share of its frames lacks some.
+_LEAST = Fraction(9, 10)
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -129,6 +132,15 @@ class TrackWriter:
         return (
             facts.constant_frame_rate and times[1] - self._span.start * facts.time_base > 2 / facts.frame_rate
         )
+
+    def is_short(self) -> bool:
+        """Tell whether the part lacks frames anywhere, as far as the frame rate tells."""
+        if not (self._span and self._span.end and self._picture):
+            return False
+        facts = self._picture.facts
+        frames = (self._span.end - self._span.start) * facts.time_base * facts.frame_rate
+        least = _LEAST * frames - 1 if facts.constant_frame_rate else 0
+        return self._content.samples <= least
 
     def next_start(self) -> int | None:
         """Return the tick of the source at which what is not stored starts; None before anything is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,10 +14,10 @@ from aws_lambda_powertools import Logger
 from pydantic import TypeAdapter
 
 from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
-from transcoding.errors import OutOfTimeError
+from transcoding.errors import Failure, OutOfTimeError, TaskFailedError
 from transcoding.media.encoding import command
 from transcoding.media.ffmpeg.process import Encoder
-from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.ffmpeg.tools import Tools, complaints
 from transcoding.media.inspection.facts import EntryPoint, SourceFacts
 from transcoding.media.inspection.probe import with_keyframes
 from transcoding.media.packaging.hls import Subtitles
@@ -37,6 +38,7 @@ from transcoding.media.planning.formats import FORMATS, Packaging
 from transcoding.media.planning.plan import Plan, needs_keyframes, plan
 from transcoding.model import Part, PartKind, Task
 from transcoding.pipeline.encode import check_result, encode, reached
+from transcoding.pipeline.entering import Entering, EntryError
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.file import FilePackage
 from transcoding.pipeline.package import Package
@@ -86,10 +88,6 @@ class Made:
     texts: tuple[Subtitles, ...]
 
 
-class _LateEntryError(Exception):
-    """Reading from an entry point has missed frames of the part."""
-
-
 _SOURCE = TypeAdapter(Source)
 _MADE = TypeAdapter(Made)
 
@@ -114,6 +112,7 @@ class Transcoder:
     ) -> None:
         self._store = store
         self._tools = tools
+        self._entering = Entering(store, tools)
         self._sources = SourceReader(store, tools, max_source_bytes=max_source_bytes, fetch=fetch)
         self._packages: Mapping[Packaging, Package] = {
             Packaging.SEGMENTS: SegmentsPackage(store),
@@ -137,8 +136,11 @@ class Transcoder:
             task.attempt == 1 and needs_keyframes(source.facts, FORMATS[task.format], task.quality)
         ):
             step = length and look_up_step(source.facts, length)
-            source = replace(source, facts=with_keyframes(source.facts, self._sources.url(source), step))
-            made = _plan(task, source.facts)
+            url = self._sources.url(source)
+            facts = with_keyframes(source.facts, url, step)
+            facts = self._entering.with_true_points(facts, url, report, source.begun) if length else facts
+            source = replace(source, facts=facts)
+            made = _plan(task, facts)
         # There may be thousands of keyframes.
         logged = replace(source.facts, keyframes=None, entry_points=())
         logger.info("planned", task_id=task.id, source=str(logged), streams=made.describe())
@@ -261,19 +263,21 @@ class Transcoder:
     def _run_picture(
         self, prepared: Prepared, part: Part, folder: Path, uploads: Uploads, report: Report
     ) -> tuple[Made, int | None]:
-        facts, made = prepared.source.facts, prepared.plan
+        facts = prepared.source.facts
         span = Span(part.start, part.end, first=part.start == begin(facts))
-        prefix = self._package(made).part_prefix(prepared.task)
-        writers = [
-            TrackWriter(picture, folder, prefix, uploads, None if picture.copied else span)
-            for picture in made.pictures
-        ]
-        run = partial(self._run_span, prepared, span, folder, writers, report)
+        point = None if span.first else entry_point(facts, part.start)
+        run = partial(self._run_span, prepared, span, uploads, report)
+        entered, whole = folder / "entered", folder / "whole"
         try:
-            rest = run(None if span.first else entry_point(facts, part.start))
-        except _LateEntryError:
-            logger.warning("decoding from the beginning", task_id=part.task_id, part=part.number)
-            rest = run(None)
+            writers, rest = run(entered, point)
+        except EntryError as error:
+            logger.warning(
+                "decoding from the beginning", task_id=part.task_id, part=part.number, reason=str(error)
+            )
+            # What is stored under the same names must not come after what replaces it.
+            uploads.settle(wait=True)
+            shutil.rmtree(entered)
+            writers, rest = run(whole, None)
         if span.first:
             for writer in writers:
                 writer.store_init()
@@ -283,32 +287,49 @@ class Transcoder:
         self,
         prepared: Prepared,
         span: Span,
-        folder: Path,
-        writers: Sequence[TrackWriter],
+        uploads: Uploads,
         report: Report,
+        folder: Path,
         point: EntryPoint | None,
-    ) -> int | None:
-        """Make a span of the picture, read from the entry point on; return as `run_part`."""
-        facts, made = prepared.source.facts, prepared.plan
+    ) -> tuple[list[TrackWriter], int | None]:
+        """Make a span of the picture in a new folder, read from the entry point on; None: from the beginning.
+
+        Returns what has stored it, and the tick as `run_part`. Raises EntryError where decoding from the
+        point does not give the frames of one pass.
+        """
+        source, made = prepared.source, prepared.plan
+        folder.mkdir()
+        prefix = self._package(made).part_prefix(prepared.task)
+        writers = [
+            TrackWriter(picture, folder, prefix, uploads, None if picture.copied else span)
+            for picture in made.pictures
+        ]
         frames = span_frames(made, span)
 
         def progress(encoder: Encoder) -> None:
             if point and any(writer.starts_late() for writer in writers):
-                raise _LateEntryError
+                raise EntryError("the first frames are missing")
             report(fraction(encoder.frames, frames))
 
-        arguments = command.picture(
-            self._tools, made, span, point, self._sources.url(prepared.source), folder
-        )
+        url = self._sources.url(source)
+        arguments = command.picture(self._tools, made, span, point, url, folder)
         try:
-            _run(arguments, made, writers, progress, run_up(facts, span, point) / _RUN_UP_SPEED)
+            patience = run_up(source.facts, span, point) / _RUN_UP_SPEED
+            encoder = _run(arguments, made, writers, progress, patience)
         except OutOfTimeError:
             starts = [writer.next_start() for writer in writers]
             known = [start for start in starts if start is not None]
             if len(known) < len(starts):
                 raise
-            return min(known)
-        return None
+            return writers, min(known)
+        except TaskFailedError as error:
+            if point and error.code is Failure.DAMAGED:
+                raise EntryError("it could not be decoded") from error
+            raise
+        complained = complaints(encoder.kinds, source.facts.video.codec if source.facts.video else "")
+        if point and (complained or any(writer.is_short() for writer in writers)):
+            self._entering.check(prepared.task, url, source.facts, point, span, complained, report)
+        return writers, None
 
     def _spans(self, prepared: Prepared) -> tuple[Span, ...]:
         facts, made = prepared.source.facts, prepared.plan
@@ -338,8 +359,8 @@ def _run(
     writers: Sequence[TrackWriter],
     progress: Callable[[Encoder], None],
     patience: float = 0.0,
-) -> None:
-    """Encode streams and collect their segments. Raises as `encode`."""
+) -> Encoder:
+    """Encode streams, collect their segments, and return FFmpeg as it ended. Raises as `encode`."""
 
     def collect(encoder: Encoder) -> None:
         progress(encoder)
@@ -351,6 +372,7 @@ def _run(
         progress(encoder)
     for writer in writers:
         writer.collect()
+    return encoder
 
 
 def _tracks(writers: Sequence[TrackWriter]) -> dict[str, Track]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from fractions import Fraction
 from pathlib import Path
 
 from transcoding.media import languages
+from transcoding.media.ffmpeg.process import program
 from transcoding.media.ffmpeg.tools import Tools, input_options
 from transcoding.media.inspection.colour import Colour, is_common, is_hdr, meant
+from transcoding.media.inspection.entries import reading
 from transcoding.media.inspection.facts import AudioFacts, EntryPoint, VideoFacts
 from transcoding.media.inspection.probe import MAX_PIXELS
 from transcoding.media.planning.cuts import Span, segment_seconds
@@ -92,12 +93,8 @@ def picture(
     if facts is None or plan.copies_picture:
         command = [*_program(tools), *_timeline(plan, *plan.pictures)]
         return [*command, *input_options(url), "-i", url, *_segmented_pictures(plan, folder)]
-    # Times stay those of the container, in which the span is told.
-    command = [*_program(tools), "-copyts"]
-    if point:
-        seek = math.ceil(point.seek * facts.time_base * 1_000_000)
-        command += ["-seek_timestamp", "1", "-noaccurate_seek", "-ss", f"{seek}us"]
-    return [*command, *input_options(url), "-i", url, *_segmented_pictures(plan, folder, span)]
+    command = [*_program(tools), *reading(url, facts, point)]
+    return [*command, *_segmented_pictures(plan, folder, span)]
 
 
 def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
@@ -108,10 +105,8 @@ def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
 
 
 def _program(tools: Tools) -> list[str]:
-    command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
-    command += ["-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
     # The picture may grow in mid-stream.
-    return [*command, "-max_pixels", str(MAX_PIXELS)]
+    return [*program(tools), "-max_pixels", str(MAX_PIXELS)]
 
 
 def _timeline(plan: Plan, *streams: PicturePlan | SoundPlan) -> list[str]:

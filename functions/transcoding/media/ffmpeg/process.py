@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shlex
 import signal
 import subprocess
@@ -11,6 +12,13 @@ from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import IO
+
+from transcoding.media.ffmpeg.tools import Tools
+
+#: What makes two messages of the same kind different.
+_NUMBER = re.compile(r"0x[0-9a-f]+|(?<![A-Za-z0-9])-?\d+(\.\d+)?")
+#: More kinds of messages, and longer ones, than a real source leads to.
+_MOST_KINDS, _LONGEST_KIND = 50, 200
 
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -21,10 +29,16 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def program(tools: Tools) -> list[str]:
+    """Return how a command of FFmpeg's begins that an `Encoder` runs."""
+    command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
+    return [*command, "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
+
+
 class Encoder:
     """One run of FFmpeg, ended at the latest when the `with` block ends.
 
-    The command must have `-progress pipe:1`. Start it from the main thread: the kernel ties its life to the
+    Its command begins with `program`. Start it from the main thread: the kernel ties its life to the
     thread that started it (prctl(2), PR_SET_PDEATHSIG).
     """
 
@@ -34,6 +48,8 @@ class Encoder:
         self.position = 0.0
         #: How many frames of the picture it has written.
         self.frames = 0
+        #: The kinds of messages in its error output: their lines, with N for each number.
+        self.kinds: set[str] = set()
         self._stderr: deque[str] = deque(maxlen=60)
         self._process = subprocess.Popen(
             command,
@@ -91,3 +107,5 @@ class Encoder:
         # A line may be as long as a hostile file likes.
         for line in iter(lambda: stderr.readline(2000), ""):
             self._stderr.append(line.rstrip())
+            if len(self.kinds) < _MOST_KINDS:
+                self.kinds.add(_NUMBER.sub("N", line.strip()[:_LONGEST_KIND]))

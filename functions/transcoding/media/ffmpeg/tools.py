@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +119,28 @@ def is_cut_short(stderr: str) -> bool:
     said = _HTTP.findall(stderr)
     return bool(said) and not said[-1].startswith("Will reconnect")
 
+
+def complaints(kinds: Iterable[str], codec: str) -> frozenset[str]:
+    """Return which kinds of messages complain of frames that could not be decoded, or only with errors.
+
+    `kinds` are an `Encoder`'s, of one that decodes `codec`.
+    """
+    decoder = f"[{codec} @ "
+    return frozenset(
+        kind
+        for kind in kinds
+        if _UNDECODED.search(kind) or (kind.startswith(decoder) and not _LEADING.search(kind))
+    )
+
+
+#: What FFmpeg itself says, whatever the codec.
+_UNDECODED = re.compile("corrupt decoded frame|Error submitting packet to decoder|Decoding error: ")
+#: What decoders say of frames that are shown before the keyframe that decoding begins with, and left out.
+_LEADING = re.compile(
+    "mmco: unref short failure|co located POCs unavailable|reference picture missing during reorder|"
+    "Missing reference picture|number of reference frames .* exceeds max|Could not find ref with POC|"
+    "Error constructing the frame RPS|Skipping invalid undecodable NALU|first frame is no keyframe"
+)
 
 #: What is said of a connection; that there is nothing behind the end (416) is no fault of it.
 _HTTP = re.compile(

@@ -1,0 +1,80 @@
+"""Where parts may begin to decode: only where they show what one pass over the source would show there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set
+from dataclasses import replace
+
+from aws_lambda_powertools import Logger
+
+from transcoding.data.object_store import ObjectStore, work_prefix
+from transcoding.errors import OutOfTimeError
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.inspection import entries
+from transcoding.media.inspection.facts import EntryPoint, SourceFacts
+from transcoding.media.planning.cuts import Span, begin
+from transcoding.model import Task
+from transcoding.pipeline.progress import Report
+
+#: Stands among complaints for frames that are not there.
+_LACKING = "frames are missing"
+
+logger = Logger(child=True)
+
+
+class EntryError(Exception):
+    """What was decoded from an entry point on is not what one pass would show."""
+
+
+class Entering:
+    """Tries out entry points."""
+
+    def __init__(self, store: ObjectStore, tools: Tools) -> None:
+        self._store = store
+        self._tools = tools
+
+    def with_true_points(self, facts: SourceFacts, url: str, report: Report, progress: float) -> SourceFacts:
+        """Return the facts with the entry points that decoding may begin at: all, or the beginning alone.
+
+        `progress` is reported meanwhile. Raises what `report` raises.
+        """
+        start = begin(facts)
+        if entries.are_true(self._tools, url, facts, start, lambda: report(progress)):
+            return facts
+        logger.warning("only the beginning tells how to decode the picture")
+        return replace(facts, entry_points=(EntryPoint(start, start),))
+
+    def check(
+        self,
+        task: Task,
+        url: str,
+        facts: SourceFacts,
+        point: EntryPoint,
+        span: Span,
+        complained: Set[str],
+        report: Report,
+    ) -> None:
+        """Find out whether one pass shows of a span what was decoded from an entry point on, with complaints.
+
+        Without complaints, it lacks frames. To compare takes long: so what one pass has too is told to the
+        task's other parts, and where there is no time left it is supposed to have the same. Raises EntryError
+        where it shows something else, and LeaseLostError.
+        """
+        key = f"{work_prefix(task.id, task.attempt)}complaints.json"
+        known, found = self._known(key), complained or {_LACKING}
+        if found <= known:
+            return
+        try:
+            is_like_one_pass = entries.is_like_one_pass(
+                self._tools, url, facts, point, (span.start, span.end), complained, lambda: report(1.0)
+            )
+        except OutOfTimeError:
+            logger.warning("no time to compare a part with one pass", task_id=task.id, start=span.start)
+            return
+        if not is_like_one_pass:
+            raise EntryError(f"one pass shows something else: {sorted(found - known)}")
+        self._store.put(json.dumps(sorted(found | known)), key, "application/json")
+
+    def _known(self, key: str) -> frozenset[str]:
+        return frozenset(json.loads(self._store.get(key))) if self._store.holds(key) else frozenset()
