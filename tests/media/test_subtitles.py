@@ -253,3 +253,18 @@ def test_subtitles_without_text_are_left_out(clips, transcode):
 def test_what_fails_over_its_text_succeeds_without(clips, transcode):
     result = transcode(film(clips), "mp4", 1, attempt=3)
     assert set(result.streams()) == {"video", "audio"}
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mp4", "mkv"])
+@pytest.mark.parametrize(("tries", "texts"), [(2, 1), (3, 0)])
+def test_a_silent_film_whose_text_is_given_up_succeeds(clips, transcode, format, tries, texts):
+    talking = film(clips, 13)
+    silent = clips("silent.mkv", f"-i {talking} -map 0:v -map 0:s:0 -c copy {{0}}")
+    result = transcode(silent, format, 1, attempt=2, part_seconds=0.01, sound_tries=tries)
+    result.decode()
+    if format == "m3u8":
+        assert len(m3u8.load(str(result.folder / "master.m3u8")).media) == texts
+        assert any(name.startswith("subtitles/") for name in result.objects) is bool(texts)
+    else:
+        kinds = [stream["codec_type"] for stream in ffprobe(result.entry)["streams"]]
+        assert kinds == ["video"] + ["subtitle"] * texts
