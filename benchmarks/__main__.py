@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import api, costs, media, parts, report, scale, schedule, simulation, sources
+from benchmarks import api, costs, media, parts, report, scale, schedule, simulation, sound, sources
 from local import stack as local_stack
 from local.stack import Stack
 
-_SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs")
+_SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs", "sound")
 #: The sections that need a running stack. The others are computed from the results of "parts".
 _MEASURED = frozenset({"comparisons", "parts", "scale"})
 
@@ -93,6 +93,8 @@ def _measure(name: str, stack: Stack | None, home: Path, sizes: sources.Sizes) -
     if stack and name in _MEASURED:
         section = {"comparisons": comparisons, "parts": parts.measure, "scale": scale.measure}[name]
         return section(stack, home, sizes)
+    if name == "sound":
+        return sound.measure(home)
     film = _results()["parts"]
     computed = {"speedups": schedule.measure, "simulation": simulation.measure, "costs": costs.measure}
     return computed[name](film)

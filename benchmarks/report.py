@@ -123,6 +123,20 @@ def _costs(costs: Mapping[str, Any]) -> str:
     return _table(("a minute of 720p", "amount", "cost"), rows)
 
 
+def _sound(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = [name for name in rows[0] if name not in {"codec", "channels", "rate"}]
+    return _table(
+        ("above its difference from the source", *names),
+        [
+            (
+                f"{row['codec']}, {'mono' if row['channels'] == 1 else 'stereo'}, {row['rate']} kb/s",
+                *(f"{row[name]:.0f} dB" for name in names),
+            )
+            for row in rows
+        ],
+    )
+
+
 def _time(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
 
@@ -134,4 +148,5 @@ _TABLES: Mapping[str, Callable[[Any], str]] = {
     "scale": _scale,
     "simulation": _simulation,
     "costs": _costs,
+    "sound": _sound,
 }

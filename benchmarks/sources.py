@@ -96,6 +96,29 @@ def long(seconds: int) -> Path:
     return _made(name, "-stream_loop", -1, "-i", reel, "-t", seconds, "-c", "copy", "-movflags", "+faststart")
 
 
+def sounds(channels: int) -> dict[str, Path]:
+    """Return ten seconds of pure tones, of tones with overtones, and of a film, with one or two channels."""
+    low, high = "0.4*sin(2*PI*(200*t+28*t*t))", "0.4*sin(2*PI*(1000*t+300*t*t))"
+    violin, cello = (
+        "+".join(f"{0.2 / n:.3f}*sin({n}*(2*PI*{pitch}*t+3*sin(2*PI*5*t)))" for n in range(1, 9))
+        for pitch in (440, 131)
+    )
+    tones = {
+        "pure tones": (low, high),
+        "instruments": (f"{violin}+0.3*({cello})", f"0.3*({violin})+{cello}"),
+    }
+    made = {
+        name: _made(
+            f"{name.replace(' ', '-')}-{channels}.wav",
+            *("-f", "lavfi", "-i", f"aevalsrc='{'|'.join(parts[:channels])}':d=10:s=48000"),
+            *("-c:a", "pcm_s24le"),
+        )
+        for name, parts in tones.items()
+    }
+    film = ("-i", footage(), "-vn", "-t", 10, "-ac", channels, "-ar", 48_000, "-c:a", "pcm_s24le")
+    return made | {"film": _made(f"film-sound-{channels}.wav", *film)}
+
+
 def _made(name: str, *arguments: object) -> Path:
     """Return the file of that name; FFmpeg makes it with these arguments if it does not exist."""
     path = FOLDER / name

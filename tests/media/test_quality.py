@@ -125,3 +125,22 @@ def test_the_level_is_what_players_of_the_size_decode(clips, transcode, rung):
 def test_a_level_holds_the_frame_rate(clips, transcode):
     clip = clips("level-60.mkv", "-f lavfi -i color=gray:s=1280x720:r=60:d=0.1 -c:v ffv1 {0}")
     assert transcode(clip, "mp4", 5).streams()["video"]["level"] == 32
+
+
+LOW, HIGH = "0.4*sin(2*PI*(200*t+28*t*t))", "0.4*sin(2*PI*(1000*t+300*t*t))"
+
+
+@pytest.mark.parametrize(("tones", "least"), [(LOW, 30), (f"{LOW}|{HIGH}", 24)])
+@pytest.mark.parametrize("format", ["mp4", "m3u8"])
+def test_tones_stay_clean_beside_the_smallest_picture(clips, transcode, format, tones, least):
+    clip = clips(
+        "tones.mkv",
+        f"-f lavfi -i testsrc2=s=640x360:r=25:d=10 -f lavfi -i aevalsrc='{tones}':d=10:s=48000 "
+        "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -c:a flac {0}",
+    )
+    result = transcode(clip, format, 1)
+    entry = result.folder / "audio/index.m3u8" if format == "m3u8" else result.entry
+    said = ffmpeg("-v info -i {0} -i {1} -lavfi [0:a][1:a]asdr -f null -", clip, entry)
+    distances = [float(number) for number in re.findall(r"SDR ch\d+: (\S+) dB", said)]
+    assert len(distances) == len(tones.split("|"))
+    assert min(distances) > least

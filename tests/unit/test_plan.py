@@ -201,7 +201,7 @@ def test_a_bit_rate_that_the_stream_does_not_tell_is_found_otherwise(container, 
         ({"sample_rate": 96_000}, "its sample rate is 96000 Hz"),
         ({"bit_rate": None}, "its bit rate is not known"),
         ({"bit_rate": 140_801}, "its bit rate is over 140,800 b/s"),
-        ({"channels": 1, "bit_rate": 70_401}, "its bit rate is over 70,400 b/s"),
+        ({"channels": 1, "bit_rate": 105_601}, "its bit rate is over 105,600 b/s"),
         ({"start": 0.0011}, "it starts later than the picture"),
         ({"codec": "mp3", "profile": ""}, "it is mp3"),
         ({"profile": "HE-AACv2"}, "its profile is HE-AACv2"),
@@ -218,7 +218,7 @@ def test_sound_that_does_not_fit_is_encoded_and_the_reason_is_told(changes, reas
     "changes",
     [
         {"bit_rate": 140_800},
-        {"channels": 1, "bit_rate": 70_400},
+        {"channels": 1, "bit_rate": 105_600},
         {"start": 0.001},
         {"sample_rate": 32_000},
         {"sample_rate": 44_100},
@@ -429,7 +429,7 @@ def test_every_size_has_settings_and_larger_ones_are_never_capped_lower(short_si
 def test_the_readme_tells_the_qualities():
     rows = {
         f"| CRF {H264.crf(rung.short_side)} | {rung.max_bit_rate / 1e6:g} Mb/s | {LEVELS[rung.short_side]} | "
-        f"{rung.audio_bit_rate // 1000} kb/s |"
+        f"{rung.stereo_bit_rate // 1000} kb/s | {rung.mono_bit_rate // 1000} kb/s |"
         for rung in LADDER
     }
     told = (Path(__file__).parents[2] / "README.md").read_text()

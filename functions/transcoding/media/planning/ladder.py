@@ -14,13 +14,13 @@ ORIGINAL = 5
 class Rung:
     """The bit rates of a picture whose shorter side has at most `short_side` pixels.
 
-    `max_bit_rate` caps the picture over any 2 s; `audio_bit_rate` is of stereo, half of it of mono. Both in
-    bits per second.
+    `max_bit_rate` caps the picture over any 2 s; the others are the sound's. All in bits per second.
     """
 
     short_side: int
     max_bit_rate: int
-    audio_bit_rate: int
+    stereo_bit_rate: int
+    mono_bit_rate: int
 
     @property
     def buffer_rate(self) -> int:
@@ -36,15 +36,17 @@ class Rung:
         return self.max_bit_rate * 2 // 5
 
 
-#: From small to large; the caps are near those of Apple's HLS authoring specification for H.264.
+#: From small to large; the caps are near those of Apple's HLS authoring specification for H.264. With less
+#: for the sound, FFmpeg's AAC encoder makes pure tones rough (`benchmarks/sound.py` measures it): its "fast"
+#: coder does not, but distorts loud ones at any rate.
 LADDER: tuple[Rung, ...] = (
-    Rung(360, 1_200_000, 96_000),
-    Rung(480, 2_400_000, 128_000),
-    Rung(720, 5_000_000, 128_000),
-    Rung(1080, 9_000_000, 192_000),
-    Rung(1440, 16_000_000, 192_000),
-    Rung(2160, 32_000_000, 192_000),
-    Rung(4320, 80_000_000, 192_000),
+    Rung(360, 1_200_000, 128_000, 96_000),
+    Rung(480, 2_400_000, 128_000, 96_000),
+    Rung(720, 5_000_000, 128_000, 96_000),
+    Rung(1080, 9_000_000, 192_000, 128_000),
+    Rung(1440, 16_000_000, 192_000, 128_000),
+    Rung(2160, 32_000_000, 192_000, 128_000),
+    Rung(4320, 80_000_000, 192_000, 128_000),
 )
 
 #: `task_config_temp_id` → the longest shorter side, pixels; None: as the source.

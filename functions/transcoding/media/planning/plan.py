@@ -369,7 +369,7 @@ def _plan_sound(
         return None
     cd_family = codec.cd_rates and audio.sample_rate in _RATES_OF_CD_FAMILY
     channels = 1 if audio.channels == 1 and audio.right is None else 2
-    bit_rate = rung.audio_bit_rate // 2 if channels == 1 else rung.audio_bit_rate
+    bit_rate = rung.mono_bit_rate if channels == 1 else rung.stereo_bit_rate
     return SoundPlan(
         facts=audio,
         codec=codec,
