@@ -71,6 +71,20 @@ def test_every_part_can_be_decoded_from_a_keyframe_at_or_before_its_start(facts,
         assert point is None or point.complete_from <= span.start
 
 
+def test_the_first_frame_is_not_sought():
+    facts = source(60.0, keyframes=[1.4, 11.4], start=1.4)
+    assert entry_point(facts, round(5 / BASE)) is None
+    assert entry_point(facts, round(20 / BASE)) == facts.entry_points[1]
+
+
+def test_an_interlaced_part_is_decoded_from_before_its_first_frame():
+    facts = source(60.0, keyframes=every(60, 1 / 25), frame_rate=Fraction(25))
+    start = round(20 / BASE)
+    assert entry_point(facts, start).complete_from == start
+    interlaced = replace(facts, video=replace(facts.video, interlaced=True))
+    assert entry_point(interlaced, start).complete_from == round((20 - 2 / 25) / BASE)
+
+
 @given(sources(), st.floats(6, 600), st.integers(1, 100))
 def test_each_part_begins_reading_where_it_would_with_all_entry_points(facts, length, workers):
     spans = cut(facts, plan_of(facts), length, workers)
