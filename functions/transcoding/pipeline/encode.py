@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -33,8 +32,7 @@ def encode(
     subtitles), and what `progress` raises.
     """
     with Encoder(arguments) as encoder:
-        # What is behind the question mark of a presigned URL lets its reader in.
-        logger.info("encoding", command=re.sub(r"\?\S+", "?…", encoder.command))
+        logger.info("encoding", command=encoder.command)
         reached, moved_at = (0.0, 0), time.monotonic()
         while encoder.wait(POLL) is None:
             progress(encoder)
