@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,8 @@ from typing import Any
 
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media import languages
-from transcoding.media.ffmpeg.tools import ENCRYPTED_INFO, Tools, diagnose, hold_memory, input_options
+from transcoding.media.ffmpeg import process
+from transcoding.media.ffmpeg.tools import ENCRYPTED_INFO, Tools, diagnose, input_options
 from transcoding.media.inspection.facts import AudioFacts, EntryPoint, SourceFacts, TextFacts, VideoFacts
 
 #: Longer than any container needs to tell about itself over a network, seconds.
@@ -71,26 +72,21 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
         url,
     ]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            timeout=PROBE_TIMEOUT,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            preexec_fn=hold_memory,
-        )
-    except subprocess.TimeoutExpired:
+        done = process.run(command, process.probing_limits(PROBE_TIMEOUT))
+    except TimeoutError:
         raise TaskFailedError(
             Failure.SOURCE_TIMED_OUT,
             f"The source did not tell within {PROBE_TIMEOUT:.0f} s what it holds. Is it a complete file?",
         ) from None
-    if done.returncode < 0:
-        raise OSError(f"ffprobe was ended by signal {-done.returncode}")
-    if done.returncode > 0 and b"Cannot allocate memory" in done.stderr:
+    if done.status == -signal.SIGXFSZ:
+        raise TaskFailedError(Failure.DAMAGED, "The source is damaged: its header holds too much.")
+    if done.status < 0:
+        raise OSError(f"ffprobe was ended by signal {-done.status}")
+    if done.status > 0 and b"Cannot allocate memory" in done.stderr:
         raise TaskFailedError(
             Failure.DAMAGED, "The source is damaged: its header asks for more memory than there is."
         )
-    if done.returncode > 0:
+    if done.status > 0:
         raise diagnose(done.stderr.decode(errors="replace"), opening=True)
     facts = parse(json.loads(done.stdout), size)
     return replace(facts, estimated=b"Estimating duration from bitrate" in done.stderr)
@@ -147,20 +143,14 @@ def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> 
     """
     if source.video is None:
         return source
-    command = [sys.executable, "-m", "transcoding.media.inspection.index", url, str(source.video.index)]
+    command = [sys.executable, "-B", "-m", "transcoding.media.inspection.index", url, str(source.video.index)]
+    command += [str(step)] if step else []
+    libraries = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
-        done = subprocess.run(
-            [*command, str(step)] if step else command,
-            capture_output=True,
-            timeout=PROBE_TIMEOUT,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            preexec_fn=hold_memory,
-        )
-    except subprocess.TimeoutExpired:
+        done = process.run(command, process.probing_limits(PROBE_TIMEOUT), libraries)
+    except TimeoutError:
         return source
-    if done.returncode != 0:
+    if done.status != 0:
         return source
     index = json.loads(done.stdout)
     points = tuple(EntryPoint(seek, complete_from) for seek, complete_from in index["points"])
