@@ -126,9 +126,8 @@ class Transcoder:
     def prepare(self, task: Task, report: Report, deadline: float) -> Prepared:
         """Find the source, look at it, and plan.
 
-        `deadline` is when an http(s) source must have been read, in seconds of `time.monotonic()`. Raises
-        TaskFailedError where no attempt can succeed, what `report` raises, and other errors where another
-        attempt may help.
+        `deadline` is when that must be done, in seconds of `time.monotonic()`. Raises TaskFailedError where
+        no attempt can succeed, what `report` raises, and other errors where another attempt may help.
         """
         source = self._sources.look_at(task, report, deadline)
         made = _plan(task, source.facts)
@@ -137,7 +136,8 @@ class Transcoder:
             task.attempt == 1 and needs_keyframes(source.facts, FORMATS[task.format], task.quality)
         ):
             step = length and look_up_step(source.facts, length)
-            source = replace(source, facts=with_keyframes(source.facts, self._sources.url(source), step))
+            facts = with_keyframes(source.facts, self._sources.url(source), step, deadline)
+            source = replace(source, facts=facts)
             made = _plan(task, source.facts)
         # There may be thousands of keyframes.
         logged = replace(source.facts, keyframes=None, entry_points=())

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -55,11 +56,12 @@ _TEXT_CODECS = frozenset(
 _MAX_SUBTITLES, _MAX_NAME = 32, 80
 
 
-def probe(tools: Tools, url: str, size: int) -> SourceFacts:
+def probe(tools: Tools, url: str, size: int, deadline: float = math.inf) -> SourceFacts:
     """Return the facts of the source at `url`, an http(s) URL or a path; `size` is its length in bytes.
 
-    Raises TaskFailedError where it is no media, has nothing to show or to hear, or cannot be decoded, and
-    OSError where a new try may help.
+    `deadline`, in seconds of `time.monotonic()`, is when it must have told them. Raises TaskFailedError where
+    it is no media, has nothing to show or to hear, cannot be decoded, or takes too long, and OSError where a
+    new try may help.
     """
     command = [
         str(tools.ffprobe),
@@ -71,12 +73,13 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
         *input_options(url),
         url,
     ]
+    seconds = _seconds_left(deadline)
     try:
-        done = process.run(command, process.probing_limits(PROBE_TIMEOUT))
+        done = process.run(command, process.probing_limits(seconds))
     except TimeoutError:
         raise TaskFailedError(
             Failure.SOURCE_TIMED_OUT,
-            f"The source did not tell within {PROBE_TIMEOUT:.0f} s what it holds. Is it a complete file?",
+            f"The source did not tell within {seconds:.0f} s what it holds. Is it a complete file?",
         ) from None
     if done.status == -signal.SIGXFSZ:
         raise TaskFailedError(Failure.DAMAGED, "The source is damaged: its header holds too much.")
@@ -135,8 +138,10 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
     )
 
 
-def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> SourceFacts:
-    """Return `source` with its keyframes, as the container's index tells them.
+def with_keyframes(
+    source: SourceFacts, url: str, step: float | None = None, deadline: float = math.inf
+) -> SourceFacts:
+    """Return `source` with its keyframes, as the container's index tells them until the deadline.
 
     With `step`, where there is no index, an entry point every so many seconds is looked for. It is done in
     a process of its own: a hostile file must not be able to take the worker down.
@@ -147,7 +152,7 @@ def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> 
     command += [str(step)] if step else []
     libraries = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
-        done = process.run(command, process.probing_limits(PROBE_TIMEOUT), libraries)
+        done = process.run(command, process.probing_limits(_seconds_left(deadline)), libraries)
     except TimeoutError:
         return source
     if done.status != 0:
@@ -155,6 +160,10 @@ def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> 
     index = json.loads(done.stdout)
     points = tuple(EntryPoint(seek, complete_from) for seek, complete_from in index["points"])
     return replace(source, keyframes=tuple(index["times"] or ()) or None, entry_points=points)
+
+
+def _seconds_left(deadline: float) -> float:
+    return max(0.0, min(PROBE_TIMEOUT, deadline - time.monotonic()))
 
 
 def _is_encrypted(part: Mapping[str, Any]) -> bool:
