@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from transcoding.errors import Failure, TaskFailedError
 from transcoding.pipeline import scratch
-from transcoding.pipeline.scratch import scratch_folder
+from transcoding.pipeline.scratch import check_room, scratch_folder
 
 OWNER = """
 import sys, time
@@ -128,3 +131,37 @@ def test_workers_that_start_at_once_do_not_take_each_others_folders(temporary):
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(run, range(8)))
     assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(errno.ENOSPC, TaskFailedError), (errno.EIO, OSError), (None, ValueError)]
+)
+def test_a_full_disk_is_told_apart(temporary, error, raised):
+    def write() -> None:
+        with scratch_folder():
+            raise OSError(error, "it cannot be written") if error else ValueError
+
+    with pytest.raises(raised) as failure:
+        write()
+    if raised is TaskFailedError:
+        assert failure.value.code is Failure.STORAGE_FULL
+        assert "WorkerStorage" in failure.value.info
+    assert not list(temporary.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_for_want_of_room(monkeypatch):
+    def full(**_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(TaskFailedError) as failure, scratch_folder():
+        pass
+    assert failure.value.code is Failure.STORAGE_FULL
+
+
+def test_what_cannot_fit_is_refused(temporary):
+    free = shutil.disk_usage(temporary).free
+    check_room(temporary, free // 2)
+    with pytest.raises(TaskFailedError, match=r"at least [\d,]+ MB, and [\d,]+ MB are free") as failure:
+        check_room(temporary, free * 2)
+    assert failure.value.code is Failure.STORAGE_FULL

@@ -35,12 +35,14 @@ from transcoding.media.planning.cuts import (
 )
 from transcoding.media.planning.formats import FORMATS, Packaging
 from transcoding.media.planning.plan import Plan, needs_keyframes, plan
+from transcoding.media.planning.size import least_size
 from transcoding.model import Part, PartKind, Task
 from transcoding.pipeline.encode import check_result, encode, reached
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.file import FilePackage
 from transcoding.pipeline.package import Package
 from transcoding.pipeline.progress import ENCODED, Report, fraction, report_rest
+from transcoding.pipeline.scratch import check_room
 from transcoding.pipeline.segments import SegmentsPackage
 from transcoding.pipeline.source import Source, SourceReader
 from transcoding.pipeline.track import Track, TrackWriter, joined
@@ -180,6 +182,8 @@ class Transcoder:
         `folder` is an empty one for temporary files. Raises as `prepare`.
         """
         task, source, made = prepared.task, prepared.source, prepared.plan
+        if not made.format.segmented:
+            check_room(folder, least_size(source.facts, made))
         with self._sources.reading(source), Uploads(self._store) as uploads:
             prefix = output_prefix(task.id, task.attempt)
             publication = self._package(made).publication(made, folder, prefix, uploads)
@@ -191,7 +195,7 @@ class Transcoder:
 
             arguments = command.whole(self._tools, made, self._sources.url(source), folder)
             encoder = encode(arguments, made, progress)
-            publication.collect()
+            publication.collect(ended=True)
             check_result(made, encoder.frames, publication.duration(), encoder.errors)
             self._sources.check_unchanged(source)
             publication.finish(partial(report_rest, report))
@@ -350,7 +354,7 @@ def _run(
     with suppress(OutOfTimeError):  # it is done
         progress(encoder)
     for writer in writers:
-        writer.collect()
+        writer.collect(ended=True)
 
 
 def _tracks(writers: Sequence[TrackWriter]) -> dict[str, Track]:
