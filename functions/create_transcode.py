@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from aws_lambda_powertools import Logger, Tracer, single_metric
+from aws_lambda_powertools import Tracer, single_metric
 from aws_lambda_powertools.event_handler.openapi.params import Header
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.metrics import MetricUnit
@@ -15,13 +15,14 @@ from transcoding.api.resolver import PREFIX, ApiResolver
 from transcoding.api.schemas import Created, CreateTranscode
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
+from transcoding.logs import create_logger
 from transcoding.service import tasks
 from transcoding.settings import CreateSettings
 
 settings = CreateSettings.read()
 table = TaskTable(settings.table_name)
 queue = JobQueue(settings.queue_url)
-logger, tracer = Logger(), Tracer()
+logger, tracer = create_logger(), Tracer()
 app = ApiResolver(
     "it is not known whether a task was created. With the same Idempotency-Key, the call may be repeated and "
     "makes no second one"

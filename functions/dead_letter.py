@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
@@ -14,6 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.task_table import TaskTable
+from transcoding.logs import create_logger
 from transcoding.service.dead_letters import bury as bury_task
 from transcoding.settings import DeadLetterSettings
 
@@ -21,7 +22,7 @@ settings = DeadLetterSettings.read()
 table = TaskTable(settings.table_name)
 parts = PartTable(settings.table_name)
 store = ObjectStore(settings.output_bucket, patient=False)
-logger, tracer, metrics = Logger(), Tracer(), Metrics()
+logger, tracer, metrics = create_logger(), Tracer(), Metrics()
 processor = BatchProcessor(EventType.SQS)
 
 

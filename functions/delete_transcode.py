@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools import Logger, Tracer
+from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -12,13 +12,14 @@ from transcoding.api.resolver import PREFIX, ApiResolver
 from transcoding.api.schemas import Deleted, DeleteTranscode
 from transcoding.data.object_store import ObjectStore
 from transcoding.data.task_table import TaskTable
+from transcoding.logs import create_logger
 from transcoding.service import tasks
 from transcoding.settings import DeleteSettings
 
 settings = DeleteSettings.read()
 table = TaskTable(settings.table_name)
 store = ObjectStore(settings.output_bucket, patient=False)
-logger, tracer = Logger(), Tracer()
+logger, tracer = create_logger(), Tracer()
 app = ApiResolver("the task may be deleted already, and the call may be repeated")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from aws_lambda_powertools import Logger, Tracer
+from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -13,12 +13,13 @@ from transcoding.api.fields import Limit, Page
 from transcoding.api.resolver import PREFIX, ApiResolver
 from transcoding.api.schemas import Listed, Transcoding
 from transcoding.data.task_table import TaskTable
+from transcoding.logs import create_logger
 from transcoding.service import tasks
 from transcoding.settings import Settings
 
 settings = Settings.read()
 table = TaskTable(settings.table_name)
-logger, tracer = Logger(), Tracer()
+logger, tracer = create_logger(), Tracer()
 app = ApiResolver("the call may be repeated")
 
 

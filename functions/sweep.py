@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -12,6 +12,7 @@ from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
+from transcoding.logs import create_logger
 from transcoding.service.outcomes import Outcome
 from transcoding.service.sweep import Sweep
 from transcoding.settings import SweepSettings
@@ -24,7 +25,7 @@ sweep = Sweep(
     ObjectStore(settings.output_bucket, patient=False),
     window=settings.max_workers,
 )
-logger, tracer, metrics = Logger(), Tracer(), Metrics()
+logger, tracer, metrics = create_logger(), Tracer(), Metrics()
 
 
 @logger.inject_lambda_context

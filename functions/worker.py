@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Metrics, Tracer
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -15,6 +15,7 @@ from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
+from transcoding.logs import create_logger
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.pipeline.transcoder import Transcoder
 from transcoding.service.jobs import Job
@@ -23,7 +24,7 @@ from transcoding.settings import WorkerSettings
 #: Seconds until a message whose task could not be brought to an end comes again.
 RETRY_SECONDS = 10
 
-logger = Logger()
+logger = create_logger()
 tracer = Tracer()
 metrics = Metrics()
 settings = WorkerSettings.read()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
 
 
 class Failure(IntEnum):
@@ -32,12 +34,28 @@ class Failure(IntEnum):
     TIMED_OUT = 3001
     WORKER_LOST = 3002
     INTERNAL = 3003
+    STORAGE_FULL = 3004
+    MEMORY_FULL = 3005
 
 
 #: The `error_info` of WORKER_LOST.
 WORKER_LOST_INFO = (
     "The workers that took this task up were all lost before they were done. Create the task again; if that "
     "fails too, the source is probably too large or too demanding for a worker: try a lower quality."
+)
+
+#: The `error_info` where a worker has too little of something.
+SHORTAGE_INFO: Mapping[Failure, str] = MappingProxyType(
+    {
+        Failure.STORAGE_FULL: (
+            "The result does not fit into a worker's temporary storage. Ask for m3u8 or mpd, which take "
+            "little of it, or for a lower quality; or deploy the service with a larger WorkerStorage."
+        ),
+        Failure.MEMORY_FULL: (
+            "Transcoding the source takes more memory than a worker has. Ask for a lower quality, or deploy "
+            "the service with a larger WorkerMemory. If its picture is small, it is damaged: export it again."
+        ),
+    }
 )
 
 

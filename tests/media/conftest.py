@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,9 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.conftest import ENVIRONMENT, TABLE, TABLE_SCHEMA
 from transcoding.data import clients
 from transcoding.data.object_store import ObjectStore
 from transcoding.media.ffmpeg.tools import Tools
@@ -29,6 +33,9 @@ from transcoding.pipeline.transcoder import Prepared, Transcoder
 ROOT = Path(__file__).parents[2]
 TOOLS = Tools.within(ROOT / ".local/ffmpeg/bin")
 SHARED_MEDIA = ROOT.parent / "shared/media"
+
+#: The role's: its access key, its secret key and its session's token. Found nowhere by chance.
+CREDENTIALS = ("ASIAV3RYS3CRETKEYID7", "v3ryS3cretAcc3ssK3yOfTh3Rol3", "v3ryS3cretS3ssionT0k3nOfTh3Rol3")
 
 
 def ffmpeg(arguments: str, *paths: Path) -> str:
@@ -117,6 +124,96 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         client.create_bucket(Bucket=bucket)
     yield client
     clients.s3.cache_clear()
+
+
+@dataclass(frozen=True)
+class Worker:
+    """The service around a worker's process, of its own for each test; `run` waits for the process."""
+
+    table: Any
+    queue: Any
+    environment: dict[str, str]
+
+    def create(self, url: str, format: str = "mp4") -> str:
+        """Create a task, and queue it."""
+        task, _ = self.table.create(url, 1, format, None)
+        self.queue.send(task.id)
+        return task.id
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        """Start a process that does what is queued first; its output is what it logs."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.media.worker_process", *options],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *options: str) -> str:
+        """Do what is queued first; return what it logs."""
+        process = self.start(*options)
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        return output
+
+
+@pytest.fixture
+def worker(s3: Any, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """Make a table and a queue, and the environment of a worker that uses them and the buckets of `s3`."""
+    from transcoding.data.queue import JobQueue
+    from transcoding.data.task_table import TaskTable
+
+    name = f"{TABLE}-{next(_numbers)}"
+    boto3.client("dynamodb").create_table(**TABLE_SCHEMA | {"TableName": name})
+    queue_url = boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"]
+    clients.sqs.cache_clear()
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(folder),
+        **ENVIRONMENT,
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": CREDENTIALS[0],
+        "AWS_SECRET_ACCESS_KEY": CREDENTIALS[1],
+        "AWS_SESSION_TOKEN": CREDENTIALS[2],
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REGION": "us-east-1",
+        "TABLE_NAME": name,
+        "QUEUE_URL": queue_url,
+        "OUTPUT_BUCKET": "output",
+        "OUTPUT_BASE_URL": "https://cdn.example.com",
+        "PART_SECONDS": "7",
+        "FAN_OUT_SECONDS": "60",
+        "FFMPEG_DIR": str(TOOLS.ffmpeg.parent),
+        "MAX_SOURCE_BYTES": str(10**9),
+    }
+    yield Worker(TaskTable(name), JobQueue(queue_url), environment)
+    clients.sqs.cache_clear()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Make a folder on a disk of its own, of a size as mount(8) takes it."""
+    mounted: list[Path] = []
+
+    def make(size: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 _numbers = itertools.count()

@@ -127,7 +127,7 @@ def test_a_damaged_part_that_there_is_no_time_to_compare_is_kept(clips, transcod
     assert len(frames(parts)) == len(frames(transcode(source, "m3u8", 5, attempt=2)))
 
 
-def test_comparing_ends_when_it_is_told_to(clips, monkeypatch):
+def test_comparing_ends_when_it_is_told_to(clips, monkeypatch, tmp_path):
     monkeypatch.setattr(entries, "_POLL", 0)
     clip = clips("long.mp4", f"{PICTURE.format(seconds=40)} -c:v libx264 -pix_fmt yuv420p -g 100 {{0}}")
     facts = with_keyframes(probe(TOOLS, str(clip), clip.stat().st_size), str(clip))
@@ -136,4 +136,4 @@ def test_comparing_ends_when_it_is_told_to(clips, monkeypatch):
         raise OutOfTimeError
 
     with pytest.raises(OutOfTimeError):
-        entries.are_true(TOOLS, str(clip), facts, begin(facts), end)
+        entries.are_true(TOOLS, str(clip), facts, begin(facts), tmp_path, end)

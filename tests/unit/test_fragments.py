@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transcoding.media.packaging.fragments import Fragment, Sample, read, read_init, retimed, with_media_time
+from transcoding.media.packaging.fragments import (
+    Fragment,
+    Sample,
+    is_whole,
+    read,
+    read_init,
+    retimed,
+    with_media_time,
+)
 
 TIMESCALE = 12_800
 
@@ -121,3 +129,11 @@ def test_what_is_no_segment_is_refused():
         read_init(box(b"ftyp", b"iso5"))
     with pytest.raises(ValueError, match="damaged"):
         read(b"\x00\x00\xff\xffmoof1234")
+
+
+def test_a_file_that_is_cut_off_is_told():
+    data = box(b"styp", b"msdh") + segment(Fragment(0, (Sample(1, 16, 0, 0),)), durations=True)
+    assert is_whole(data)
+    # At the end of a box, what is there is whole: of what FFmpeg writes of no frame, there is no more.
+    ends = {12, len(data) - 24, len(data)}
+    assert {size for size in range(len(data) + 1) if is_whole(data[:size])} == ends

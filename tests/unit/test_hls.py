@@ -16,6 +16,7 @@ from transcoding.media.packaging.hls import (
     Subtitles,
     closed,
     finished_segments,
+    is_ended,
     master_playlist,
     media_playlist,
 )
@@ -134,3 +135,10 @@ def test_short_segments_count_with_their_neighbours():
     sizes = [600_000, 900_000, 900_000]
     made = [Segment(a, b, size) for (a, b), size in zip(pairwise(ends), sizes, strict=True)]
     assert rendition(made).peak_bit_rate == 1_800_000 * 8 / 4
+
+
+def test_a_playlist_that_is_cut_off_is_told():
+    whole = media_playlist(Rendition("video/index.m3u8", "init.mp4", "avc1", 10, (Segment(0, 60, 100),)))
+    assert is_ended(whole)
+    assert not is_ended(whole[: len(whole) // 2])
+    assert not is_ended("")

@@ -6,10 +6,11 @@ honoured.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import botocore.session
 from botocore.config import Config
@@ -77,12 +78,21 @@ def sqs() -> SQSClient:
 
 @cache
 def s3(*, patient: bool) -> S3Client:
-    """Return this process's S3 client, which is able to presign for every region.
+    """Return this process's S3 client, which is able to presign in every region.
 
     A worker has minutes of work to lose over an answer that comes late: it is `patient`. The calls of the
     API have to be answered, and the sweep has other tasks to look at.
+
+    It presigns for the regional host. S3's global one, which botocore prefers, redirects requests for new
+    buckets, and does not serve regions opened after 2019:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
     """
-    config = _config().merge(Config(signature_version="s3v4"))
+    config = _config().merge(
+        Config(
+            signature_version="s3v4",
+            s3={"addressing_style": _addressing_style(), "us_east_1_regional_endpoint": "regional"},
+        )
+    )
     if patient:
         config = config.merge(
             Config(
@@ -90,7 +100,21 @@ def s3(*, patient: bool) -> S3Client:
                 retries={"mode": "standard", "total_max_attempts": PATIENT_ATTEMPTS},
             )
         )
-    return cast("S3Client", _session().create_client("s3", config=config))
+    client = cast("S3Client", _session().create_client("s3", config=config))
+    client.meta.events.register_first("needs-retry.s3", _stay_in_region)
+    return client
+
+
+def _addressing_style() -> Literal["path", "virtual"]:
+    # Only AWS is known to have a DNS name for each bucket. botocore itself puts a bucket whose name has dots,
+    # which no wildcard certificate covers, into the path.
+    custom = {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & os.environ.keys()
+    return "path" if custom else "virtual"
+
+
+def _stay_in_region(request_dict: MutableMapping[str, Any], **_: object) -> None:
+    """Keep botocore from following a bucket into another region, whose presigned URLs it signs wrongly."""
+    request_dict["context"].setdefault("s3_redirect", {})["redirected"] = True
 
 
 def is_transient(error: BaseException | None) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 
 from aws_lambda_powertools import Logger
 
-from transcoding.errors import Failure, TaskFailedError
+from transcoding.errors import SHORTAGE_INFO, Failure, TaskFailedError
 from transcoding.media.encoding import command
 from transcoding.media.ffmpeg.process import Encoder
 from transcoding.media.ffmpeg.tools import diagnose, is_cut_short
@@ -33,10 +32,10 @@ def encode(
     subtitles), and what `progress` raises.
     """
     with Encoder(arguments) as encoder:
-        # What is behind the question mark of a presigned URL lets its reader in.
-        logger.info("encoding", command=re.sub(r"\?\S+", "?…", encoder.command))
+        logger.info("encoding", command=encoder.command)
         reached, moved_at = (0.0, 0), time.monotonic()
         while encoder.wait(POLL) is None:
+            _check_shortage(encoder)
             progress(encoder)
             now = time.monotonic()
             if (encoder.position, encoder.frames) != reached:
@@ -51,8 +50,16 @@ def encode(
     return encoder
 
 
+def _check_shortage(encoder: Encoder) -> None:
+    """Give up what FFmpeg has no room for, however it goes on. Raises TaskFailedError."""
+    if encoder.shortage:
+        logger.warning("FFmpeg has run short", shortage=encoder.shortage.name, stderr=encoder.errors)
+        raise TaskFailedError(encoder.shortage, SHORTAGE_INFO[encoder.shortage])
+
+
 def _check_end(plan: Plan, encoder: Encoder) -> None:
     """Find out what it means when FFmpeg did not end well. Raises TaskFailedError and OSError."""
+    _check_shortage(encoder)
     status, errors = encoder.wait(0), encoder.errors
     if status or errors:
         logger.warning("FFmpeg has complained", status=status, stderr=errors)

@@ -16,6 +16,7 @@ from transcoding.media.inspection.facts import EntryPoint, SourceFacts
 from transcoding.media.planning.cuts import Span, begin
 from transcoding.model import Task
 from transcoding.pipeline.progress import Report
+from transcoding.pipeline.scratch import scratch_folder
 
 #: Stands among complaints for frames that are not there.
 _LACKING = "frames are missing"
@@ -40,8 +41,9 @@ class Entering:
         `progress` is reported meanwhile. Raises what `report` raises.
         """
         start = begin(facts)
-        if entries.are_true(self._tools, url, facts, start, lambda: report(progress)):
-            return facts
+        with scratch_folder() as folder:
+            if entries.are_true(self._tools, url, facts, start, folder, lambda: report(progress)):
+                return facts
         logger.warning("only the beginning tells how to decode the picture")
         return replace(facts, entry_points=(EntryPoint(start, start),))
 
@@ -66,9 +68,17 @@ class Entering:
         if found <= known:
             return
         try:
-            is_like_one_pass = entries.is_like_one_pass(
-                self._tools, url, facts, point, (span.start, span.end), complained, lambda: report(1.0)
-            )
+            with scratch_folder() as folder:
+                is_like_one_pass = entries.is_like_one_pass(
+                    self._tools,
+                    url,
+                    facts,
+                    point,
+                    (span.start, span.end),
+                    complained,
+                    folder,
+                    lambda: report(1.0),
+                )
         except OutOfTimeError:
             logger.warning("no time to compare a part with one pass", task_id=task.id, start=span.start)
             return

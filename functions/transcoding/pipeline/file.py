@@ -92,7 +92,7 @@ class _File:
         self._prefix = prefix
         self._uploads = uploads
 
-    def collect(self) -> None:
+    def collect(self, *, ended: bool = False) -> None:
         pass
 
     def duration(self) -> float:

@@ -17,8 +17,11 @@ from transcoding.pipeline.uploads import Uploads
 class Publication(Protocol):
     """What is stored of a result that one worker makes."""
 
-    def collect(self) -> None:
-        """Store what FFmpeg has finished so far, and forget what is stored."""
+    def collect(self, *, ended: bool = False) -> None:
+        """Store what FFmpeg has finished so far, and forget what is stored; `ended`: it has finished all.
+
+        Raises OSError (ENOSPC) where FFmpeg had no room for what it wrote.
+        """
         ...
 
     def duration(self) -> float:

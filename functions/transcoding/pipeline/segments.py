@@ -108,9 +108,9 @@ class _Segments:
         (folder / command.SUBTITLES).mkdir()
         self._writers = [TrackWriter(stream, folder, prefix, uploads) for stream in plan.streams]
 
-    def collect(self) -> None:
+    def collect(self, *, ended: bool = False) -> None:
         for writer in self._writers:
-            writer.collect()
+            writer.collect(ended=ended)
 
     def duration(self) -> float:
         return max(writer.track().duration for writer in self._writers)

@@ -16,6 +16,9 @@ from transcoding.model import Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.progress import COPIED_IN, POLL, Report, fraction
 
+#: Kept of the time for looking at an http(s) source after it is copied in, seconds.
+_INSPECTION = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -51,9 +54,8 @@ class SourceReader:
     def look_at(self, task: Task, report: Report, deadline: float) -> Source:
         """Return a task's source, which is then in S3.
 
-        `deadline` is when an http(s) source must have been read, in seconds of `time.monotonic()`. Raises
-        TaskFailedError where no attempt can succeed, what `report` raises, and other errors where another
-        attempt may help.
+        `deadline` is when that must be done, in seconds of `time.monotonic()`. Raises TaskFailedError where
+        no attempt can succeed, what `report` raises, and other errors where another attempt may help.
         """
         scheme, _, rest = task.origin_url.partition("://")
         if scheme == "s3":
@@ -61,14 +63,15 @@ class SourceReader:
             begun = 0.0
         else:
             bucket, key = self._store.bucket, f"{work_prefix(task.id, task.attempt)}source"
-            self._copy_in(task.origin_url, key, report, deadline)
+            self._copy_in(task.origin_url, key, report, deadline - _INSPECTION)
             begun = COPIED_IN
+        report(begun)
         size, etag = self._store.look_at(bucket, key)
         if size == 0:
             raise TaskFailedError(
                 Failure.SOURCE_EMPTY, "The source is empty: it has 0 bytes. Upload it again."
             )
-        facts = probe(self._tools, self._store.presigned_url(bucket, key), size)
+        facts = probe(self._tools, self._store.presigned_url(bucket, key), size, deadline)
         return Source(bucket, key, etag, begun, facts)
 
     def url(self, source: Source) -> str:

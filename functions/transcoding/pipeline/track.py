@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -149,17 +150,25 @@ class TrackWriter:
             return None
         return round(times[1] / self._picture.facts.time_base)
 
-    def collect(self) -> None:
-        """Store the segments that FFmpeg has finished since, and forget those that are stored."""
+    def collect(self, *, ended: bool = False) -> None:
+        """Store the segments that FFmpeg has finished since, and forget those that are stored.
+
+        `ended`: it has finished all. Raises OSError (ENOSPC) where it had no room for what it wrote, of which
+        its muxer of segments says nothing.
+        """
         self._uploads.settle()
         try:
             playlist = (self._folder / command.PLAYLIST).read_text()
         except FileNotFoundError:
             return
+        if ended and not hls.is_ended(playlist):
+            raise OSError(errno.ENOSPC, "a playlist is cut off")
         for name in hls.finished_segments(playlist)[len(self._names) :]:
             self._names.append(name)
             path = self._folder / name
             data = path.read_bytes()
+            if not fragments.is_whole(data):
+                raise OSError(errno.ENOSPC, "a segment is cut off")
             if b"moof" not in data:
                 # All that FFmpeg writes of a stream, or of a part of it, that has no frame.
                 path.unlink()

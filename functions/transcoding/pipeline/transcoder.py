@@ -36,6 +36,7 @@ from transcoding.media.planning.cuts import (
 )
 from transcoding.media.planning.formats import FORMATS, Packaging
 from transcoding.media.planning.plan import Plan, needs_keyframes, plan
+from transcoding.media.planning.size import least_size
 from transcoding.model import Part, PartKind, Task
 from transcoding.pipeline.encode import check_result, encode, reached
 from transcoding.pipeline.entering import Entering, EntryError
@@ -43,6 +44,7 @@ from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.file import FilePackage
 from transcoding.pipeline.package import Package
 from transcoding.pipeline.progress import ENCODED, Report, fraction, report_rest
+from transcoding.pipeline.scratch import check_room
 from transcoding.pipeline.segments import SegmentsPackage
 from transcoding.pipeline.source import Source, SourceReader
 from transcoding.pipeline.track import Track, TrackWriter, joined
@@ -125,9 +127,8 @@ class Transcoder:
     def prepare(self, task: Task, report: Report, deadline: float) -> Prepared:
         """Find the source, look at it, and plan.
 
-        `deadline` is when an http(s) source must have been read, in seconds of `time.monotonic()`. Raises
-        TaskFailedError where no attempt can succeed, what `report` raises, and other errors where another
-        attempt may help.
+        `deadline` is when that must be done, in seconds of `time.monotonic()`. Raises TaskFailedError where
+        no attempt can succeed, what `report` raises, and other errors where another attempt may help.
         """
         source = self._sources.look_at(task, report, deadline)
         made = _plan(task, source.facts)
@@ -137,7 +138,7 @@ class Transcoder:
         ):
             step = length and look_up_step(source.facts, length)
             url = self._sources.url(source)
-            facts = with_keyframes(source.facts, url, step)
+            facts = with_keyframes(source.facts, url, step, deadline)
             facts = self._entering.with_true_points(facts, url, report, source.begun) if length else facts
             source = replace(source, facts=facts)
             made = _plan(task, facts)
@@ -182,6 +183,8 @@ class Transcoder:
         `folder` is an empty one for temporary files. Raises as `prepare`.
         """
         task, source, made = prepared.task, prepared.source, prepared.plan
+        if not made.format.segmented:
+            check_room(folder, least_size(source.facts, made))
         with self._sources.reading(source), Uploads(self._store) as uploads:
             prefix = output_prefix(task.id, task.attempt)
             publication = self._package(made).publication(made, folder, prefix, uploads)
@@ -193,7 +196,7 @@ class Transcoder:
 
             arguments = command.whole(self._tools, made, self._sources.url(source), folder)
             encoder = encode(arguments, made, progress)
-            publication.collect()
+            publication.collect(ended=True)
             check_result(made, encoder.frames, publication.duration(), encoder.errors)
             self._sources.check_unchanged(source)
             publication.finish(partial(report_rest, report))
@@ -371,7 +374,7 @@ def _run(
     with suppress(OutOfTimeError):  # it is done
         progress(encoder)
     for writer in writers:
-        writer.collect()
+        writer.collect(ended=True)
     return encoder
 
 

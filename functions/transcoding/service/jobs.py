@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from aws_lambda_powertools import Logger
 
@@ -20,6 +17,7 @@ from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, LeaseLostError, OutOfTimeError, TaskFailedError, UnavailableError
 from transcoding.model import Part, Status, Task
 from transcoding.pipeline.progress import Report
+from transcoding.pipeline.scratch import scratch_folder
 from transcoding.pipeline.transcoder import Prepared, Transcoder
 from transcoding.service.heartbeat import Heartbeat
 from transcoding.service.outcomes import Outcome
@@ -28,9 +26,6 @@ from transcoding.service.outcomes import Outcome
 _RESERVE = 30.0
 #: Joining the parts is left to another invocation where less than this is left, seconds.
 _JOINING = 300.0
-_FOLDER_PREFIX = "transcoding-"
-#: A folder this old belongs to a worker that was killed, seconds: no invocation lasts longer.
-_STALE = 1800.0
 
 #: Seconds between two signs of life of a worker: of a task, and of a part, which there may be many of. Also
 #: how late a worker learns that its task was deleted.
@@ -83,7 +78,6 @@ class Job:
         A task whose parts are all done is finished. Raises RetryLaterError when an attempt failed that
         another may not.
         """
-        _remove_stale_folders()
         try:
             task = self._table.claim(task_id, owner, self._lease)
         except TaskFailedError as error:
@@ -111,7 +105,6 @@ class Job:
 
         `deadline` and errors as in `run`.
         """
-        _remove_stale_folders()
         # Before the part is claimed: a read that fails here costs it no try.
         task = self._cut(task_id, attempt)
         if task and not task.parts_left:
@@ -153,8 +146,8 @@ class Job:
             if parts:
                 self._fan_out(prepared, parts)
                 return None
-            with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
-                return self._transcoder.run(prepared, Path(folder), report)
+            with scratch_folder() as folder:
+                return self._transcoder.run(prepared, folder, report)
 
         return self._end(task, make)
 
@@ -234,8 +227,8 @@ class Job:
                 report(progress)
                 shown.tell(progress)
 
-            with tempfile.TemporaryDirectory(prefix=_FOLDER_PREFIX) as folder:
-                rest = self._transcoder.run_part(prepared, part, Path(folder), tell)
+            with scratch_folder() as folder:
+                rest = self._transcoder.run_part(prepared, part, folder, tell)
         except LeaseLostError:
             raise
         except (TaskFailedError, OutOfTimeError) as error:
@@ -351,10 +344,3 @@ def _fault(task_id: str, tries: int) -> tuple[Failure, str]:
         f"The service could not transcode the source in {tries} attempts. "
         f"Create the task again; if it fails again, tell the operators of the service its id, {task_id}.",
     )
-
-
-def _remove_stale_folders() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*"):
-        with suppress(OSError):
-            if folder.stat().st_mtime < time.time() - _STALE:
-                shutil.rmtree(folder)

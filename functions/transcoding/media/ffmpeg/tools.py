@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,15 +53,6 @@ CA_FILE = Path(certifi.where())
 
 #: How long a read may wait for the network, seconds.
 NETWORK_TIMEOUT = 30
-
-
-#: What reading a header may take of memory, bytes: a hostile one asks for all there is.
-_PROBE_MEMORY = 4 << 30
-
-
-def hold_memory() -> None:
-    """Hold the process that calls it, and runs a prober next, to what reading a header takes."""
-    resource.setrlimit(resource.RLIMIT_AS, (_PROBE_MEMORY, _PROBE_MEMORY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +139,7 @@ _HTTP = re.compile(
 
 _PASSING = re.compile(
     "Connection timed out|Connection refused|Connection reset|Operation timed out|Server returned 5XX|"
-    "HTTP error 5|Error reading HTTP response|(?<!error=)Input/output error|I/O error|The certificate is not|"
-    "No space left on device|Cannot allocate memory",
+    "HTTP error 5|Error reading HTTP response|(?<!error=)Input/output error|I/O error|The certificate is not",
     re.IGNORECASE,
 )
 

@@ -8,7 +8,6 @@ once; what is called a keyframe may be none. So frames are decoded both ways, an
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,10 +53,11 @@ def reading(url: str, video: VideoFacts, point: EntryPoint | None) -> list[str]:
     return [*options, *input_options(url), "-i", url]
 
 
-def are_true(tools: Tools, url: str, source: SourceFacts, begin: int, watch: Watch) -> bool:
-    """Tell whether frames are those of one pass where decoding begins at an entry point near the beginning.
+def are_true(tools: Tools, url: str, source: SourceFacts, begin: int, folder: Path, watch: Watch) -> bool:
+    """Return whether frames are those of one pass where decoding begins at an entry point near the beginning.
 
-    `begin` is the tick of the first frame. Also True where no point is near enough to be tried.
+    `begin` is the tick of the first frame, `folder` one for temporary files. Also True where no point is near
+    enough to be tried.
     """
     video = source.video
     if video is None:
@@ -67,7 +67,7 @@ def are_true(tools: Tools, url: str, source: SourceFacts, begin: int, watch: Wat
     later = [point for point in near if point.complete_from >= again]
     for point in [*near[:1], *later[:1]]:
         output = ["-vf", f"trim=start_pts={point.complete_from}", "-frames:v", str(_FRAMES)]
-        whole, entered = _both_ways(tools, url, video, point, output, watch)
+        whole, entered = _both_ways(tools, url, video, point, output, folder, watch)
         if whole.frames and whole.frames != entered.frames:
             return False
         if len(set(whole.frames.values())) > 1:
@@ -82,9 +82,10 @@ def is_like_one_pass(
     point: EntryPoint,
     span: tuple[int, int | None],
     complained: Set[str],
+    folder: Path,
     watch: Watch,
 ) -> bool:
-    """Tell whether the frames of a span, in ticks, are those of one pass where decoding begins at the point.
+    """Return whether a span, in ticks, has the frames of one pass where decoding begins at the point.
 
     `complained` are the kinds of complaints of it (`tools.complaints`). If one pass has them too, most of the
     frames must be the same: what a decoder makes of damaged ones differs from time to time. It takes as long
@@ -95,7 +96,7 @@ def is_like_one_pass(
     start, end = span
     until = "" if end is None else f":end_pts={end}"
     output = ["-vf", f"trim=start_pts={start}{until}"]
-    whole, entered = _both_ways(tools, url, source.video, point, output, watch)
+    whole, entered = _both_ways(tools, url, source.video, point, output, folder, watch)
     if whole.frames == entered.frames:
         return True
     is_damaged = bool(complained) and complained <= complaints(whole.kinds, source.video.codec)
@@ -109,14 +110,15 @@ def _both_ways(
     video: VideoFacts,
     point: EntryPoint,
     output: list[str],
+    folder: Path,
     watch: Watch,
 ) -> tuple[_Decoded, _Decoded]:
     """Decode a picture from the beginning, and from the point on.
 
     `output` are FFmpeg's options. Raises what `watch` raises.
     """
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
-        results = {start: Path(folder, name) for start, name in ((None, "whole"), (point, "entered"))}
+    results = {start: folder / name for start, name in ((None, "whole.txt"), (point, "entered.txt"))}
+    with ExitStack() as running:
         runs = []
         for start, path in results.items():
             command = [*program(tools), "-max_pixels", str(MAX_PIXELS)]

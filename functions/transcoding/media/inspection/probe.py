@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
+import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +15,8 @@ from typing import Any
 
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media import languages
-from transcoding.media.ffmpeg.tools import ENCRYPTED_INFO, Tools, diagnose, hold_memory, input_options
+from transcoding.media.ffmpeg import process
+from transcoding.media.ffmpeg.tools import ENCRYPTED_INFO, Tools, diagnose, input_options
 from transcoding.media.inspection.facts import AudioFacts, EntryPoint, SourceFacts, TextFacts, VideoFacts
 
 #: Longer than any container needs to tell about itself over a network, seconds.
@@ -54,11 +56,12 @@ _TEXT_CODECS = frozenset(
 _MAX_SUBTITLES, _MAX_NAME = 32, 80
 
 
-def probe(tools: Tools, url: str, size: int) -> SourceFacts:
+def probe(tools: Tools, url: str, size: int, deadline: float = math.inf) -> SourceFacts:
     """Return the facts of the source at `url`, an http(s) URL or a path; `size` is its length in bytes.
 
-    Raises TaskFailedError where it is no media, has nothing to show or to hear, or cannot be decoded, and
-    OSError where a new try may help.
+    `deadline`, in seconds of `time.monotonic()`, is when it must have told them. Raises TaskFailedError where
+    it is no media, has nothing to show or to hear, cannot be decoded, or takes too long, and OSError where a
+    new try may help.
     """
     command = [
         str(tools.ffprobe),
@@ -70,27 +73,23 @@ def probe(tools: Tools, url: str, size: int) -> SourceFacts:
         *input_options(url),
         url,
     ]
+    seconds = _seconds_left(deadline)
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            timeout=PROBE_TIMEOUT,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            preexec_fn=hold_memory,
-        )
-    except subprocess.TimeoutExpired:
+        done = process.run(command, process.probing_limits(seconds))
+    except TimeoutError:
         raise TaskFailedError(
             Failure.SOURCE_TIMED_OUT,
-            f"The source did not tell within {PROBE_TIMEOUT:.0f} s what it holds. Is it a complete file?",
+            f"The source did not tell within {seconds:.0f} s what it holds. Is it a complete file?",
         ) from None
-    if done.returncode < 0:
-        raise OSError(f"ffprobe was ended by signal {-done.returncode}")
-    if done.returncode > 0 and b"Cannot allocate memory" in done.stderr:
+    if done.status == -signal.SIGXFSZ:
+        raise TaskFailedError(Failure.DAMAGED, "The source is damaged: its header holds too much.")
+    if done.status < 0:
+        raise OSError(f"ffprobe was ended by signal {-done.status}")
+    if done.status > 0 and b"Cannot allocate memory" in done.stderr:
         raise TaskFailedError(
             Failure.DAMAGED, "The source is damaged: its header asks for more memory than there is."
         )
-    if done.returncode > 0:
+    if done.status > 0:
         raise diagnose(done.stderr.decode(errors="replace"), opening=True)
     facts = parse(json.loads(done.stdout), size)
     return replace(facts, estimated=b"Estimating duration from bitrate" in done.stderr)
@@ -139,32 +138,32 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
     )
 
 
-def with_keyframes(source: SourceFacts, url: str, step: float | None = None) -> SourceFacts:
-    """Return `source` with its keyframes, as the container's index tells them.
+def with_keyframes(
+    source: SourceFacts, url: str, step: float | None = None, deadline: float = math.inf
+) -> SourceFacts:
+    """Return `source` with its keyframes, as the container's index tells them until the deadline.
 
     With `step`, where there is no index, an entry point every so many seconds is looked for. It is done in
     a process of its own: a hostile file must not be able to take the worker down.
     """
     if source.video is None:
         return source
-    command = [sys.executable, "-m", "transcoding.media.inspection.index", url, str(source.video.index)]
+    command = [sys.executable, "-B", "-m", "transcoding.media.inspection.index", url, str(source.video.index)]
+    command += [str(step)] if step else []
+    libraries = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
-        done = subprocess.run(
-            [*command, str(step)] if step else command,
-            capture_output=True,
-            timeout=PROBE_TIMEOUT,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-            preexec_fn=hold_memory,
-        )
-    except subprocess.TimeoutExpired:
+        done = process.run(command, process.probing_limits(_seconds_left(deadline)), libraries)
+    except TimeoutError:
         return source
-    if done.returncode != 0:
+    if done.status != 0:
         return source
     index = json.loads(done.stdout)
     points = tuple(EntryPoint(seek, complete_from) for seek, complete_from in index["points"])
     return replace(source, keyframes=tuple(index["times"] or ()) or None, entry_points=points)
+
+
+def _seconds_left(deadline: float) -> float:
+    return max(0.0, min(PROBE_TIMEOUT, deadline - time.monotonic()))
 
 
 def _is_encrypted(part: Mapping[str, Any]) -> bool:

@@ -225,6 +225,14 @@ def with_media_time(data: bytes, media_time: int) -> bytes:
     return data
 
 
+def is_whole(data: bytes) -> bool:
+    """Tell whether a file ends with the end of a box, as it does unless the disk was full."""
+    try:
+        return sum(8 + end - start for name, start, end in _boxes(data, inside=False)) == len(data) > 0
+    except ValueError:
+        return False
+
+
 def read(data: bytes | memoryview) -> Fragment:
     """Read a segment that is one fragment of one track. Raises ValueError where it is something else."""
     boxes = _named(data)
@@ -260,16 +268,16 @@ def retimed(data: bytes, fragment: Fragment) -> bytes:
 
 
 def _boxes(
-    data: bytes | memoryview, start: int = 0, end: int | None = None
+    data: bytes | memoryview, start: int = 0, end: int | None = None, *, inside: bool = True
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, start, end) of the content of each box and of those inside."""
+    """Yield (name, start, end) of the content of each box and, with `inside`, of those inside."""
     end = len(data) if end is None else end
     while start + 8 <= end:
         size, name = struct.unpack_from(">I4s", data, start)
         if size < 8 or start + size > end:
             raise ValueError("a box is damaged")
         yield name, start + 8, start + size
-        if name in _CONTAINERS:
+        if inside and name in _CONTAINERS:
             yield from _boxes(data, start + 8, start + size)
         start += size
 

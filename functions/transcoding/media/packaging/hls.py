@@ -129,6 +129,11 @@ def finished_segments(playlist: str) -> list[str]:
     return _SEGMENT.findall(playlist)
 
 
+def is_ended(playlist: str) -> bool:
+    """Tell whether a media playlist lists all segments that there will be."""
+    return "#EXT-X-ENDLIST" in playlist
+
+
 def media_playlist(rendition: Rendition, target: int = 0) -> str:
     """Render the playlist of one rendition of segments that all start with a keyframe, or of WebVTT.
 

@@ -81,13 +81,15 @@ class SoundCodec:
 
     `encoder` are FFmpeg's options, with `{bit_rate}`, bits per second, in braces. `copyable_profiles`: the
     profiles that may be copied; None: any. `cd_rates`: whether it is made at 44.1 kHz where the source is of
-    that family; else at 48 kHz. `codec_string` as in `PictureCodec`.
+    that family; else at 48 kHz. `sample_bits` are those of every sample; 0 where that depends on what is
+    heard. `codec_string` as in `PictureCodec`.
     """
 
     name: str
     encoder: tuple[str, ...]
     lossless: bool = False
     cd_rates: bool = True
+    sample_bits: int = 0
     copyable_profiles: frozenset[str] | None = None
     codec_string: Callable[[bytes], str] = _no_name
 
@@ -130,4 +132,4 @@ AAC = SoundCodec(
 )
 OPUS = SoundCodec(name="opus", encoder=("-c:a", "libopus", "-b:a", "{bit_rate}"), cd_rates=False)
 MP3 = SoundCodec(name="mp3", encoder=("-c:a", "libmp3lame", "-b:a", "{bit_rate}"))
-PCM = SoundCodec(name="pcm_s16le", encoder=("-c:a", "pcm_s16le"), lossless=True)
+PCM = SoundCodec(name="pcm_s16le", encoder=("-c:a", "pcm_s16le"), lossless=True, sample_bits=16)
