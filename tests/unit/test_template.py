@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import botocore.session
@@ -15,11 +12,8 @@ import pytest
 from local.package import ROOT, load_template
 from tests.conftest import TABLE_SCHEMA
 from transcoding import settings
-from transcoding.data.part_table import PartTable
 from transcoding.data.records import Attention, ByPeriod, Record
-from transcoding.data.task_table import TaskTable
-from transcoding.errors import Failure
-from transcoding.model import MAX_ATTEMPTS, Part
+from transcoding.model import MAX_ATTEMPTS
 
 TEMPLATE = load_template(ROOT / "template.yaml")
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
@@ -80,19 +74,6 @@ def _properties(name: str) -> dict[str, Any]:
 
 def _of_type(type_: str) -> set[str]:
     return {name for name, resource in RESOURCES.items() if resource["Type"] == type_}
-
-
-def _statements(properties: dict[str, Any]) -> list[dict[str, Any]]:
-    """Find all statements of a function's policies, those that depend on a condition too."""
-    statements = []
-    for policy in properties["Policies"]:
-        for statement in policy["Statement"]:
-            statements.append(statement["Fn::If"][1] if "Fn::If" in statement else statement)
-    return statements
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 # The API.
@@ -169,116 +150,6 @@ def test_every_function_has_a_handler(name: str) -> None:
         handler = FUNCTIONS[name]["Handler"]
     module, _, attribute = handler.partition(".")
     assert f"def {attribute}(" in (ROOT / "functions" / f"{module}.py").read_text()
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_policies_name_their_actions_and_resources(name: str) -> None:
-    for statement in _statements(FUNCTIONS[name]):
-        for action in _as_list(statement["Action"]):
-            assert "*" not in action, statement
-        for resource in _as_list(statement["Resource"]):
-            if resource == {"Ref": "ExtraSourceArns"}:
-                continue
-            if "Fn::GetAtt" in resource:
-                assert resource["Fn::GetAtt"][1] == "Arn"
-            else:
-                # All objects of one bucket, or of one of its folders; or one index.
-                pattern = r"\$\{\w+Bucket\.Arn\}/((outputs|work)/)?\*|\$\{Table\.Arn\}/index/\w+"
-                assert re.fullmatch(pattern, resource["Fn::Sub"]), statement
-
-
-def test_only_the_worker_reads_sources_and_writes_outputs() -> None:
-    for name, properties in FUNCTIONS.items():
-        actions = {a for statement in _statements(properties) for a in _as_list(statement["Action"])}
-        assert ("s3:PutObject" in actions) == (name == "WorkerFunction")
-        assert ("s3:GetObject" in actions) == (name == "WorkerFunction")
-
-
-def _work(tasks: TaskTable, parts: PartTable) -> None:
-    """Do to the table all that a worker does."""
-    lease, task_id = timedelta(seconds=60), tasks.create("s3://bucket/key", 5, "m3u8", None)[0].id
-    broken = (Failure.INTERNAL, "It broke.")
-    assert tasks.claim(task_id, "worker", lease)
-    tasks.heartbeat(task_id, "worker", 0.5, lease)
-    tasks.release(task_id, "worker", *broken)
-    task = tasks.claim(task_id, "worker", lease)
-    assert task
-    parts.fan_out(task, [Part(task_id, task.attempt, 0, "picture", 0, None)], 0)
-    number = parts.next_part(task_id, task.attempt)
-    assert number == 0
-    parts.note_sent(task, [number])
-    part = parts.claim(task, number, "worker", lease)
-    assert part
-    parts.heartbeat(part, 0.5, lease)
-    parts.add_progress(task_id, task.attempt, 0.1)
-    parts.release(part, *broken)
-    part = parts.claim(task, number, "worker", lease)
-    assert part
-    parts.split(part, 10)
-    part = parts.claim(task, 1, "worker", lease)
-    assert part
-    assert parts.complete(part)
-    finishing = tasks.claim(task_id, "worker", lease)
-    assert finishing
-    parts.all(finishing)
-    done = tasks.succeed(task_id, "worker", "https://media.example.com/1")
-    parts.remove(finishing)
-    tasks.settle(done)
-
-
-def _sweep(tasks: TaskTable, parts: PartTable) -> None:
-    """Do to the table all that the sweep does."""
-    task = tasks.create("s3://bucket/key", 5, "m3u8", None)[0]
-    cut = replace(task, attempt=1, parts=1)
-    tasks.due(100)
-    tasks.mark_waiting(task.id)
-    tasks.postpone(task, timedelta(seconds=60))
-    parts.all(cut)
-    parts.take_back(Part(task.id, 1, 0, "picture", 0, None))
-    parts.next_parts(cut, 1)
-    parts.note_sent(cut, [0])
-    parts.fail_incomplete(cut, Failure.WORKER_LOST, "Lost.")
-    parts.remove(cut)
-    tasks.settle(task)
-
-
-def _bury(tasks: TaskTable, parts: PartTable) -> None:
-    """Do to the table all that the consumer of dead letters does."""
-    tasks.fail_unowned("17lok52y", Failure.WORKER_LOST, "Lost.")
-    parts.fail_unowned("17lok52y", 1, 0, Failure.WORKER_LOST, "Lost.")
-
-
-@pytest.mark.parametrize(
-    ("name", "act"), [("WorkerFunction", _work), ("SweepFunction", _sweep), ("DeadLetterFunction", _bury)]
-)
-def test_what_a_function_does_to_the_table_is_what_it_may(
-    name: str,
-    act: Callable[[TaskTable, PartTable], None],
-    table: TaskTable,
-    parts: PartTable,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    create, client, done = table.create, table._connection.client, set()
-    call = client._make_api_call
-
-    def watch(operation: str, arguments: dict[str, Any]) -> Any:
-        # A transaction needs the permissions of its parts.
-        kinds = [f"{kind}Item" for item in arguments.get("TransactItems", []) for kind in item]
-        done.update(kinds or [operation])
-        return call(operation, arguments)
-
-    def create_unwatched(*arguments: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(client, "_make_api_call", call)
-            return create(*arguments)
-
-    monkeypatch.setattr(table, "create", create_unwatched)
-    monkeypatch.setattr(client, "_make_api_call", watch)
-    act(table, parts)
-    actions = {a for statement in _statements(FUNCTIONS[name]) for a in _as_list(statement["Action"])}
-    assert {f"dynamodb:{operation}" for operation in done} == {
-        a for a in actions if a.startswith("dynamodb:")
-    }
 
 
 # The queues.
