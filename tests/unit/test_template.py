@@ -10,6 +10,7 @@ import botocore.session
 import pytest
 
 from local.package import ROOT, load_template
+from tests import cloudformation
 from tests.conftest import TABLE_SCHEMA
 from transcoding import settings
 from transcoding.data.records import Attention, ByPeriod, Record
@@ -150,6 +151,53 @@ def test_every_function_has_a_handler(name: str) -> None:
         handler = FUNCTIONS[name]["Handler"]
     module, _, attribute = handler.partition(".")
     assert f"def {attribute}(" in (ROOT / "functions" / f"{module}.py").read_text()
+
+
+# Releases.
+
+ALIASED = [name for name in FUNCTIONS if "AutoPublishAlias" not in RESOURCES[name].get("IgnoreGlobals", [])]
+#: A second value of each parameter that has no list of them.
+OTHERS = {
+    "AlarmEmail": "ops@example.com",
+    "ExtraSourceArns": "arn:aws:s3:::films,arn:aws:s3:::films/*",
+    "OutputBaseUrl": "https://media.example.com",
+    "OutputDistributionArn": "arn:aws:cloudfront::123456789012:distribution/E2QWRUHAPOMQZL",
+    "SourceKeyArns": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
+    "Timezone": "Europe/Berlin",
+}
+
+
+def _others(parameter: str) -> list[str]:
+    """Values of a parameter that are not its default."""
+    declared = TEMPLATE["Parameters"][parameter]
+    if "AllowedValues" in declared:
+        return [str(value) for value in declared["AllowedValues"] if value != declared["Default"]]
+    if declared["Type"] == "Number":
+        step = -1 if declared["Default"] == declared.get("MaxValue") else 1
+        return [str(declared["Default"] + step)]
+    return [OTHERS[parameter]]
+
+
+def _published(stack: cloudformation.Stack, function: str) -> tuple[Any, Any]:
+    """What a function is, and what makes CloudFormation publish it: its version's name and description."""
+    ((name, version),) = (
+        (name, version)
+        for name, version in stack.of_type("AWS::Lambda::Version").items()
+        if version["FunctionName"] == function
+    )
+    description = version.get("Description", "")
+    assert len(description) <= 256
+    return stack.properties(function), (name, description)
+
+
+@pytest.mark.parametrize("parameter", TEMPLATE["Parameters"])
+def test_a_parameter_reaches_the_functions_that_use_it(parameter: str) -> None:
+    before = cloudformation.create()
+    for value in _others(parameter):
+        after = cloudformation.create({parameter: value})
+        for function in ALIASED:
+            (was, published), (is_now, publishes) = (_published(s, function) for s in (before, after))
+            assert (was != is_now) == (published != publishes), (function, value)
 
 
 # The queues.
