@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from samtranslator.translator.arn_generator import ArnGenerator
 from samtranslator.translator.transform import transform
 
 from local.package import ROOT, load_template
 
+TEMPLATE = load_template(ROOT / "template.yaml")
 #: The partition of a region whose name starts so.
 PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 #: What a property becomes that is to be left out.
@@ -46,7 +49,7 @@ class Stack:
 
 def packaged() -> dict[str, Any]:
     """The template as `sam deploy` hands it to CloudFormation: with places in S3 and ECR for the code."""
-    template = load_template(ROOT / "template.yaml")
+    template = deepcopy(TEMPLATE)
     template["Globals"]["Function"]["CodeUri"] = "s3://code/functions.zip"
     for resource in template["Resources"].values():
         properties = resource.get("Properties", {})
@@ -59,34 +62,56 @@ def packaged() -> dict[str, Any]:
 
 def create(parameters: Mapping[str, str] | None = None, region: str = "eu-west-1") -> Stack:
     """Make a stack of the template with the given parameters, the others at their defaults."""
-    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(
-        region.rpartition("-")[0].rpartition("-")[0], "aws"
-    )
-    template = packaged()
-    values: dict[str, Any] = {
-        name: str(declared["Default"]) for name, declared in template["Parameters"].items()
-    } | dict(parameters or {})
-    with patch.dict(os.environ, {"AWS_DEFAULT_REGION": region}):
-        template = transform(template, values, _NoManagedPolicies())
-    for name, declared in template["Parameters"].items():
-        if declared["Type"] == "CommaDelimitedList":
-            values[name] = values[name].split(",") if values[name] else []
-    values |= {
-        "AWS::AccountId": "123456789012",
-        "AWS::NoValue": _NOTHING,
-        "AWS::Partition": partition,
-        "AWS::Region": region,
-        "AWS::StackId": f"arn:{partition}:cloudformation:{region}:123456789012:stack/transcoding/5e63a3c1",
-        "AWS::StackName": "transcoding",
-        "AWS::URLSuffix": "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com",
-    }
-    resolver = _Resolver(values, template.get("Conditions", {}))
+    template, values = packaged(), _values(parameters or {}, region)
+    with (
+        patch.dict(os.environ, {"AWS_DEFAULT_REGION": region}),
+        # It remembers the first region that it was asked for.
+        patch.object(ArnGenerator, "BOTO_SESSION_REGION_NAME", region),
+    ):
+        template = transform(template, dict(values), _NoManagedPolicies())
+    resolver = _Resolver(_typed(values), template["Conditions"])
     made = {
         name: resource
         for name, resource in template["Resources"].items()
         if "Condition" not in resource or resolver.holds(resource["Condition"])
     }
     return Stack(resolver.resolve(made), resolver.resolve(template["Outputs"]))
+
+
+def refusals(parameters: Mapping[str, str] | None = None, region: str = "eu-west-1") -> list[str]:
+    """What the template's rules say against a stack with the given parameters."""
+    resolver = _Resolver(_typed(_values(parameters or {}, region)), {})
+    return [
+        assertion["AssertDescription"]
+        for rule in TEMPLATE["Rules"].values()
+        if resolver.resolve(rule["RuleCondition"])
+        for assertion in rule["Assertions"]
+        if not resolver.resolve(assertion["Assert"])
+    ]
+
+
+def _values(parameters: Mapping[str, str], region: str) -> dict[str, str]:
+    """The values of all parameters, and of what every stack knows."""
+    partition = next((p for start, p in PARTITIONS.items() if region.startswith(start)), "aws")
+    return {
+        "AWS::AccountId": "123456789012",
+        "AWS::Partition": partition,
+        "AWS::Region": region,
+        "AWS::StackId": f"arn:{partition}:cloudformation:{region}:123456789012:stack/transcoding/5e63a3c1",
+        "AWS::StackName": "transcoding",
+        "AWS::URLSuffix": "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com",
+        **{name: str(declared["Default"]) for name, declared in TEMPLATE["Parameters"].items()},
+        **parameters,
+    }
+
+
+def _typed(values: Mapping[str, str]) -> dict[str, Any]:
+    """The values as references give them."""
+    typed: dict[str, Any] = {**values, "AWS::NoValue": _NOTHING}
+    for name, declared in TEMPLATE["Parameters"].items():
+        if declared["Type"] == "CommaDelimitedList":
+            typed[name] = values[name].split(",") if values[name] else []
+    return typed
 
 
 class _Resolver:
@@ -114,7 +139,7 @@ class _Resolver:
                 return self._call(name.removeprefix("Fn::"), argument)
         return {key: value for key, item in node.items() if (value := self.resolve(item)) is not _NOTHING}
 
-    def _call(self, function: str, argument: Any) -> Any:
+    def _call(self, function: str, argument: Any) -> Any:  # noqa: PLR0912 - a branch a function
         value: Any
         match function, argument:
             case "If", [condition, then, otherwise]:
@@ -131,6 +156,8 @@ class _Resolver:
                 value = self.resolve(text).split(separator)
             case "Select", [index, items]:
                 value = self.resolve(items)[int(index)]
+            case "Contains", [items, item]:
+                value = self.resolve(item) in self.resolve(items)
             case "Equals", [one, other]:
                 value = str(self.resolve(one)) == str(self.resolve(other))
             case "Not", [condition]:

@@ -7,16 +7,18 @@ import re
 from typing import Any
 
 import botocore.session
+import cfnlint.api
+import cfnlint.config
 import pytest
 
-from local.package import ROOT, load_template
+from local.package import ROOT
 from tests import cloudformation
 from tests.conftest import TABLE_SCHEMA
 from transcoding import settings
 from transcoding.data.records import Attention, ByPeriod, Record
 from transcoding.model import MAX_ATTEMPTS
 
-TEMPLATE = load_template(ROOT / "template.yaml")
+TEMPLATE = cloudformation.TEMPLATE
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 GLOBALS = TEMPLATE["Globals"]["Function"]
 FUNCTIONS = {
@@ -162,6 +164,7 @@ OTHERS = {
     "ExtraSourceArns": "arn:aws:s3:::films,arn:aws:s3:::films/*",
     "OutputBaseUrl": "https://media.example.com",
     "OutputDistributionArn": "arn:aws:cloudfront::123456789012:distribution/E2QWRUHAPOMQZL",
+    "OutputReaderArn": "arn:aws:iam::123456789012:role/cdn",
     "SourceKeyArns": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
     "Timezone": "Europe/Berlin",
 }
@@ -248,7 +251,7 @@ def test_data_outlives_the_stack(name: str) -> None:
 
 @pytest.mark.parametrize("bucket", ["SourceBucket", "OutputBucket"])
 def test_buckets_are_private_encrypted_and_clean_up(bucket: str) -> None:
-    properties = _properties(bucket)
+    properties = cloudformation.create().properties(bucket)
     assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
     assert properties["BucketEncryption"]
     rules = properties["LifecycleConfiguration"]["Rules"]
@@ -262,11 +265,117 @@ def test_only_tls_is_let_in(name: str) -> None:
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_the_distribution_reads_outputs_only() -> None:
-    statement = _properties("OutputBucketPolicy")["PolicyDocument"]["Statement"][1]["Fn::If"][1]
-    assert statement["Action"] == "s3:GetObject"
-    assert statement["Resource"] == {"Fn::Sub": "${OutputBucket.Arn}/outputs/*"}
-    assert "AWS:SourceArn" in statement["Condition"]["StringEquals"]
+# Delivery.
+
+OWN_URL = {"Delivery": "cdn", "OutputBaseUrl": "https://media.example.com"}
+OWN_DISTRIBUTION = "arn:aws:cloudfront::123456789012:distribution/E2QWRUHAPOMQZL"
+OWN_READER = "arn:aws-cn:iam::cloudfront:user/CloudFront Origin Access Identity E2QWRUHAPOMQZL"
+
+
+def _reads(principal: dict[str, str] | str, source: str = "") -> dict[str, Any]:
+    condition = {"Condition": {"StringEquals": {"AWS:SourceArn": source}}} if source else {}
+    return {
+        "Effect": "Allow",
+        "Principal": principal,
+        "Action": "s3:GetObject",
+        "Resource": "OutputBucket.Arn/outputs/*",
+        **condition,
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "base_url", "readers"),
+    [
+        (
+            {},
+            "https://Distribution.DomainName",
+            [
+                _reads(
+                    {"Service": "cloudfront.amazonaws.com"},
+                    "arn:aws:cloudfront::123456789012:distribution/Distribution",
+                )
+            ],
+        ),
+        (OWN_URL, "https://media.example.com", []),
+        (
+            OWN_URL | {"OutputDistributionArn": OWN_DISTRIBUTION},
+            "https://media.example.com",
+            [_reads({"Service": "cloudfront.amazonaws.com"}, OWN_DISTRIBUTION)],
+        ),
+        (
+            OWN_URL | {"OutputReaderArn": OWN_READER},
+            "https://media.example.com",
+            [_reads({"AWS": OWN_READER})],
+        ),
+        ({"Delivery": "bucket"}, "https://OutputBucket.RegionalDomainName", [_reads("*")]),
+    ],
+)
+def test_outputs_are_delivered_as_asked_for(
+    parameters: dict[str, str], base_url: str, readers: list[dict[str, Any]]
+) -> None:
+    assert cloudformation.refusals(parameters) == []
+    stack = cloudformation.create(parameters)
+    environment = stack.properties("WorkerFunction")["Environment"]["Variables"]
+    assert environment["OUTPUT_BASE_URL"] == stack.outputs["OutputBaseUrl"]["Value"] == base_url
+    tls, *statements = stack.properties("OutputBucketPolicy")["PolicyDocument"]["Statement"]
+    assert tls["Effect"] == "Deny"
+    assert [{k: v for k, v in statement.items() if k != "Sid"} for statement in statements] == readers
+    # Public is what a parameter has opened, and nothing else.
+    for bucket in ("SourceBucket", "OutputBucket"):
+        opened = bucket == "OutputBucket" and parameters.get("Delivery") == "bucket"
+        assert stack.properties(bucket)["PublicAccessBlockConfiguration"] == {
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": not opened,
+            "RestrictPublicBuckets": not opened,
+        }
+    assert bool(stack.of_type("AWS::CloudFront::Distribution")) == (parameters == {})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "region", "words"),
+    [
+        ({}, "eu-central-2", None),
+        ({}, "ap-east-1", None),
+        ({}, "cn-north-1", "no CloudFront"),
+        ({}, "cn-northwest-1", "no CloudFront"),
+        ({}, "us-gov-east-1", "no CloudFront"),
+        ({}, "us-gov-west-1", "no CloudFront"),
+        ({"Delivery": "bucket"}, "us-gov-west-1", None),
+        (OWN_URL, "cn-north-1", None),
+        ({"Delivery": "cdn"}, "eu-west-1", "needs OutputBaseUrl"),
+        (OWN_URL | {"Delivery": "cloudfront"}, "eu-west-1", "needs Delivery=cdn"),
+        (OWN_URL | {"Delivery": "bucket"}, "eu-west-1", "needs Delivery=cdn"),
+    ],
+)
+def test_what_cannot_be_delivered_is_refused(
+    parameters: dict[str, str], region: str, words: str | None
+) -> None:
+    refusals = cloudformation.refusals(parameters, region)
+    if words is None:
+        assert refusals == []
+    else:
+        (refusal,) = refusals
+        assert words in refusal
+
+
+@pytest.mark.parametrize(
+    "region", ["us-east-1", "cn-north-1", "us-gov-west-1", "us-gov-east-1", "eu-central-2", "ap-east-1"]
+)
+def test_every_region_has_what_is_asked_for(region: str) -> None:
+    config = cfnlint.config.ManualArgs(regions=[region])
+    assert cfnlint.api.lint((ROOT / "template.yaml").read_text(), config=config) == []
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("ap-east-1", "aws")]
+)
+def test_nothing_is_of_another_partition(region: str, partition: str) -> None:
+    stack = cloudformation.create({"Delivery": "bucket"}, region)
+    text = json.dumps([stack.resources, stack.outputs])
+    assert set(re.findall(r"\barn:([a-z-]+):", text)) == {partition}
+    suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+    assert stack.outputs["ApiUrl"]["Value"].partition(".execute-api.")[2].startswith(f"{region}.{suffix}/")
 
 
 # Operations.
@@ -307,8 +416,11 @@ def test_parameters_are_described_grouped_and_used() -> None:
         ("OutputBaseUrl", "http://127.0.0.1:4580/transcoding-outputs", True),
         ("OutputBaseUrl", "https://media.example.com/", False),
         ("OutputBaseUrl", "media.example.com", False),
-        ("OutputDistributionArn", "arn:aws:cloudfront::123456789012:distribution/E2QWRUHAPOMQZL", True),
+        ("OutputDistributionArn", OWN_DISTRIBUTION, True),
         ("OutputDistributionArn", "E2QWRUHAPOMQZL", False),
+        ("OutputReaderArn", OWN_READER, True),
+        ("OutputReaderArn", "arn:aws:iam::123456789012:role/cdn", True),
+        ("OutputReaderArn", "*", False),
         ("Timezone", "Asia/Shanghai", True),
         ("Timezone", "America/Argentina/Buenos_Aires", True),
         ("Timezone", "Etc/GMT+8", True),
