@@ -60,16 +60,22 @@ def packaged() -> dict[str, Any]:
     return template
 
 
-def create(parameters: Mapping[str, str] | None = None, region: str = "eu-west-1") -> Stack:
-    """Make a stack of the template with the given parameters, the others at their defaults."""
-    template, values = packaged(), _values(parameters or {}, region)
+def transformed(parameters: Mapping[str, str] | None = None, region: str = "eu-west-1") -> dict[str, Any]:
+    """The template after the SAM transform, with references still in it."""
+    values = _values(parameters or {}, region)
     with (
         patch.dict(os.environ, {"AWS_DEFAULT_REGION": region}),
         # It remembers the first region that it was asked for.
         patch.object(ArnGenerator, "BOTO_SESSION_REGION_NAME", region),
     ):
-        template = transform(template, dict(values), _NoManagedPolicies())
-    resolver = _Resolver(_typed(values), template["Conditions"])
+        template: dict[str, Any] = transform(packaged(), values, _NoManagedPolicies())
+    return template
+
+
+def create(parameters: Mapping[str, str] | None = None, region: str = "eu-west-1") -> Stack:
+    """Make a stack of the template with the given parameters, the others at their defaults."""
+    template = transformed(parameters, region)
+    resolver = _Resolver(_typed(_values(parameters or {}, region)), template["Conditions"])
     made = {
         name: resource
         for name, resource in template["Resources"].items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from typing import Any
 
 import botocore.session
@@ -68,6 +69,19 @@ GATEWAY_STATUS = {
     "UNSUPPORTED_MEDIA_TYPE": 400,
     "WAF_FILTERED": 403,
 }
+
+
+SAMCONFIG = {
+    name: settings_of_set
+    for name, settings_of_set in tomllib.loads((ROOT / "samconfig.toml").read_text()).items()
+    if isinstance(settings_of_set, dict)
+}
+
+
+def _overrides(environment: str) -> dict[str, str]:
+    """The template's parameters in a set of settings of samconfig.toml."""
+    pairs = SAMCONFIG[environment]["global"]["parameters"].get("parameter_overrides", [])
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _properties(name: str) -> dict[str, Any]:
@@ -190,7 +204,9 @@ def _published(stack: cloudformation.Stack, function: str) -> tuple[Any, Any]:
     )
     description = version.get("Description", "")
     assert len(description) <= 256
-    return stack.properties(function), (name, description)
+    # Concurrency is kept for the function, not for a version of it.
+    properties = {k: v for k, v in stack.properties(function).items() if k != "ReservedConcurrentExecutions"}
+    return properties, (name, description)
 
 
 @pytest.mark.parametrize("parameter", TEMPLATE["Parameters"])
@@ -201,6 +217,88 @@ def test_a_parameter_reaches_the_functions_that_use_it(parameter: str) -> None:
         for function in ALIASED:
             (was, published), (is_now, publishes) = (_published(s, function) for s in (before, after))
             assert (was != is_now) == (published != publishes), (function, value)
+
+
+def test_releases_are_at_once_unless_asked_for() -> None:
+    stack = cloudformation.create()
+    assert not any(r["Type"].startswith("AWS::CodeDeploy::") for r in stack.resources.values())
+    assert not any("UpdatePolicy" in resource for resource in stack.resources.values())
+
+
+@pytest.mark.parametrize("release", ["Canary10Percent10Minutes", "Linear10PercentEvery1Minute"])
+def test_a_release_moves_back_when_the_api_fails(release: str) -> None:
+    stack = cloudformation.create({"Release": release})
+    groups = stack.of_type("AWS::CodeDeploy::DeploymentGroup")
+    for name in CALLS:
+        update = stack.resources[f"{name}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+        group = groups.pop(update["DeploymentGroupName"])
+        assert group["DeploymentConfigName"] == f"CodeDeployDefault.Lambda{release}"
+        assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": "ApiErrorAlarm"}]}
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+        assert group["ServiceRoleArn"] == "ReleaseRole.Arn"
+    assert not groups
+    # It has to tell within the ten minutes.
+    alarm = stack.properties("ApiErrorAlarm")
+    assert alarm["Period"] * alarm["EvaluationPeriods"] <= 60
+
+
+def test_codedeploy_may_move_the_aliases_and_nothing_else() -> None:
+    (policy,) = cloudformation.create().properties("ReleaseRole")["Policies"]
+    move, watch = policy["PolicyDocument"]["Statement"]
+    assert set(move["Resource"]) == {f"{name}.Arn{of_alias}" for name in CALLS for of_alias in ("", ":*")}
+    actions = {"GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias"}
+    assert set(move["Action"]) == {f"lambda:{action}" for action in actions}
+    assert watch["Action"] == "cloudwatch:DescribeAlarms"
+
+
+def test_no_policy_is_managed_but_that_of_api_gateways_logs() -> None:
+    roles = cloudformation.create({"Release": "Canary10Percent10Minutes"}).of_type("AWS::IAM::Role")
+    assert {name for name, role in roles.items() if "ManagedPolicyArns" in role} == {"ApiGatewayLogRole"}
+
+
+@pytest.mark.parametrize("environment", SAMCONFIG)
+def test_what_is_deployed_has_no_errors(environment: str) -> None:
+    """What only the transform shows: references in a circle, above all."""
+    template = json.dumps(cloudformation.transformed(_overrides(environment)))
+    config = cfnlint.config.ManualArgs(regions=["eu-west-1"], ignore_checks=["W"])
+    assert cfnlint.api.lint(template, config=config) == []
+
+
+# samconfig.toml.
+
+
+@pytest.mark.parametrize("environment", SAMCONFIG)
+def test_a_set_of_settings_has_values_that_the_template_takes(environment: str) -> None:
+    overrides = _overrides(environment)
+    assert cloudformation.refusals(overrides) == []
+    for name, value in overrides.items():
+        declared = TEMPLATE["Parameters"][name]
+        if "AllowedValues" in declared:
+            assert value in map(str, declared["AllowedValues"])
+        else:
+            assert declared["MinValue"] <= int(value) <= declared.get("MaxValue", int(value))
+
+
+@pytest.mark.parametrize("environment", SAMCONFIG)
+def test_build_and_deploy_have_the_same_parameters(environment: str) -> None:
+    for command, settings_of_command in SAMCONFIG[environment].items():
+        assert command == "global" or "parameter_overrides" not in settings_of_command["parameters"]
+
+
+@pytest.mark.parametrize("environment", SAMCONFIG)
+def test_a_stack_that_cannot_be_created_is_not_in_the_way(environment: str) -> None:
+    assert SAMCONFIG[environment]["global"]["parameters"]["on_failure"] == "DELETE"
+
+
+def test_a_new_account_has_enough_of_everything() -> None:
+    stack = cloudformation.create(_overrides("newaccount"))
+    functions = stack.of_type("AWS::Lambda::Function")
+    assert all(int(properties["MemorySize"]) <= 3008 for properties in functions.values())
+    assert not any("ReservedConcurrentExecutions" in properties for properties in functions.values())
+    workers = int(stack.properties("WorkerFunctionJob")["ScalingConfig"]["MaximumConcurrency"])
+    # Of the ten that run at once, as many are left for the API, the sweep and the dead letters.
+    assert workers <= 5
+    assert not any(r["Type"].startswith("AWS::CloudFront::") for r in stack.resources.values())
 
 
 # The queues.
@@ -245,8 +343,37 @@ def test_the_table_is_the_one_of_the_code() -> None:
 
 @pytest.mark.parametrize("name", ["Table", "SourceBucket", "OutputBucket"])
 def test_data_outlives_the_stack(name: str) -> None:
-    assert RESOURCES[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert RESOURCES[name]["DeletionPolicy"] in {"Retain", "RetainExceptOnCreate"}
     assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_creation_that_fails_can_be_rolled_back() -> None:
+    for name, resource in RESOURCES.items():
+        # CloudFormation would try to delete it, and be refused.
+        protected = resource.get("Properties", {}).get("DeletionProtectionEnabled", False)
+        assert not (protected and resource.get("DeletionPolicy") != "Retain"), name
+    assert _properties("Table")["DeletionProtectionEnabled"] is True
+
+
+#: Types whose resources have names of our choosing, and why such a name is in nobody's way.
+NAMED = {
+    "AWS::ApiGateway::RestApi": "several APIs may have the same name",
+    "AWS::ApiGateway::Stage": "it is the API's",
+    "AWS::Lambda::Alias": "it is the function's",
+    "AWS::Lambda::LayerVersion": "another version is made of a layer that is there",
+}
+
+
+def test_nothing_that_is_left_behind_is_in_the_way_of_what_is_made_next() -> None:
+    for name, resource in cloudformation.create().resources.items():
+        kind = resource["Type"].rpartition("::")[2]
+        names = {"Name", f"{kind}Name", f"{kind.removesuffix('Version')}Name"}
+        assert not names & resource.get("Properties", {}).keys() or resource["Type"] in NAMED, name
+    for name, config in (
+        ("CachePolicy", "CachePolicyConfig"),
+        ("OriginAccessControl", "OriginAccessControlConfig"),
+    ):
+        assert "AWS::StackId" in json.dumps(_properties(name)[config]["Name"])
 
 
 @pytest.mark.parametrize("bucket", ["SourceBucket", "OutputBucket"])
@@ -383,10 +510,32 @@ def test_nothing_is_of_another_partition(region: str, partition: str) -> None:
 
 def test_every_alarm_reaches_the_topic() -> None:
     alarms = _of_type("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 6
+    assert len(alarms) == 11
     for alarm in alarms:
         assert _properties(alarm)["AlarmActions"] == [{"Ref": "AlarmTopic"}]
-        assert _properties(alarm)["TreatMissingData"] == "notBreaching"
+        # Only of the sweep it is known that it runs.
+        breaching = "breaching" if alarm == "SweepSilenceAlarm" else "notBreaching"
+        assert _properties(alarm)["TreatMissingData"] == breaching
+
+
+@pytest.mark.parametrize("kept", ["0", "20"])
+def test_concurrency_is_kept_for_the_api_where_the_account_allows_it(kept: str) -> None:
+    functions = cloudformation.create({"ApiConcurrency": kept}).of_type("AWS::Lambda::Function")
+    for name, properties in functions.items():
+        # More than none would be taken from the workers; MaxWorkers limits those.
+        expected = kept if name in CALLS and kept != "0" else None
+        assert properties.get("ReservedConcurrentExecutions") == expected
+
+
+def test_the_runbook_knows_every_alarm_and_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "RUNBOOK.md").read_text()
+    table = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} == _of_type(
+        "AWS::CloudWatch::Alarm"
+    )
+    stack = cloudformation.create()
+    assert set(re.findall(r"\$\(physical (\w+)\)", text)) <= stack.resources.keys()
+    assert set(re.findall(r"\$\(output (\w+)\)", text)) <= stack.outputs.keys()
 
 
 def test_the_dashboard_is_json() -> None:
