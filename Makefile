@@ -104,8 +104,9 @@ lock: $(UV) ## update uv.lock from pyproject.toml, and the functions' requiremen
 	$(UV) lock --python $(PYTHON_PATH)
 	@for export in $(EXPORTED); do $(EXPORT) $${export%:*} > functions/$${export#*:}; done
 
-build: $(SAM) ## build what `sam deploy` uploads; the worker's image needs a container engine
-	PATH="$(CURDIR)/.local/uv/bin:$$PATH" .local/envs/sam/bin/sam build
+CONFIG_ENV ?= default
+build: $(PROJECT) $(SAM) ## build what `sam deploy` uploads, with a container engine: CONFIG_ENV=default|newaccount|…
+	@$(RUN) -m local.build --config-env $(CONFIG_ENV)
 
 clean: ## remove all that make has installed or built, and the service's data
 	@if [ -x $(RUN) ]; then $(RUN) -m local down; fi
