@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -74,8 +75,13 @@ def transformed(parameters: Mapping[str, str] | None = None, region: str = "eu-w
 
 def create(parameters: Mapping[str, str] | None = None, region: str = "eu-west-1") -> Stack:
     """Make a stack of the template with the given parameters, the others at their defaults."""
-    template = transformed(parameters, region)
-    resolver = _Resolver(_typed(_values(parameters or {}, region)), template["Conditions"])
+    return _create(frozenset((parameters or {}).items()), region)
+
+
+@cache
+def _create(parameters: frozenset[tuple[str, str]], region: str) -> Stack:
+    template = transformed(dict(parameters), region)
+    resolver = _Resolver(_typed(_values(dict(parameters), region)), template["Conditions"])
     made = {
         name: resource
         for name, resource in template["Resources"].items()
