@@ -11,11 +11,15 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-# No target uses an AWS account, whatever the user's settings are.
-unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ENDPOINT_URL AWS_SESSION_TOKEN VIRTUAL_ENV PYTHONPATH PYTHONHOME
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME
+# No target uses an AWS account, whatever the user's settings are, except `make smoke STACK=name`.
+ifneq ($(origin STACK),command line)
+override STACK :=
+unexport AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ENDPOINT_URL AWS_SESSION_TOKEN
 export AWS_CONFIG_FILE := /dev/null
 export AWS_SHARED_CREDENTIALS_FILE := /dev/null
 export AWS_DEFAULT_REGION := us-east-1
+endif
 export SAM_CLI_TELEMETRY := 0
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
@@ -65,7 +69,11 @@ invoke: up build ## run one function with `sam local invoke`: FUNCTION=WorkerFun
 
 ## Checks
 
-.PHONY: test test-unit test-integration test-media lint bench
+.PHONY: smoke test test-unit test-integration test-media lint bench
+SMOKE_URL ?=
+smoke: $(PROJECT) $(FFMPEG) ## try the whole running service, or STACK=name on AWS; SMOKE_URL=https://… as one source
+	@$(RUN) -m local.smoke --stack "$(STACK)" --url "$(SMOKE_URL)"
+
 test: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests but the slow ones, on a stack of their own
 	$(RUN) -m pytest tests -m "not slow" --numprocesses 2 --dist loadfile
 
@@ -104,8 +112,9 @@ lock: $(UV) ## update uv.lock from pyproject.toml, and the functions' requiremen
 	$(UV) lock --python $(PYTHON_PATH)
 	@for export in $(EXPORTED); do $(EXPORT) $${export%:*} > functions/$${export#*:}; done
 
-build: $(SAM) ## build what `sam deploy` uploads; the worker's image needs a container engine
-	PATH="$(CURDIR)/.local/uv/bin:$$PATH" .local/envs/sam/bin/sam build
+CONFIG_ENV ?= default
+build: $(PROJECT) $(SAM) ## build what `sam deploy` uploads, with a container engine: CONFIG_ENV=default|newaccount|…
+	@$(RUN) -m local.build --config-env $(CONFIG_ENV)
 
 clean: ## remove all that make has installed or built, and the service's data
 	@if [ -x $(RUN) ]; then $(RUN) -m local down; fi

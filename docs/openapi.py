@@ -67,11 +67,12 @@ def describe() -> dict[str, Any]:
         },
         "servers": [
             {
-                "url": "https://{api}.execute-api.{region}.amazonaws.com/{stage}",
+                "url": "https://{api}.execute-api.{region}.{suffix}/{stage}",
                 "description": "The API of a stack, whose output `ApiUrl` is this URL.",
                 "variables": {
                     "api": {"default": "api"},
                     "region": {"default": "us-east-1"},
+                    "suffix": {"default": "amazonaws.com", "enum": ["amazonaws.com", "amazonaws.com.cn"]},
                     "stage": {"default": "v1"},
                 },
             }

@@ -1,11 +1,12 @@
 # The worker's image. The build context is the repository's root, limited by .dockerignore.
 # It uses only COPY and pip, so it does not depend on the base image's Linux distribution.
 
-FROM public.ecr.aws/lambda/python:3.13 AS ffmpeg
+# AWS publishes each build of a base image under a tag of its own, which it does not move.
+FROM public.ecr.aws/lambda/python:3.13.2026.06.05.14 AS ffmpeg
 COPY layers/ffmpeg/ /build/
 RUN python /build/build.py --arch "$(uname -m | sed s/aarch64/arm64/)" --target /ffmpeg
 
-FROM public.ecr.aws/lambda/python:3.13
+FROM public.ecr.aws/lambda/python:3.13.2026.06.05.14
 # Container images have no layers: this copies the content of the layer to where Lambda would put it.
 COPY --from=ffmpeg /ffmpeg/ /opt/
 COPY functions/requirements-worker.txt /tmp/

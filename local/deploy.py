@@ -46,8 +46,8 @@ def deploy(package: Package, endpoint_url: str) -> None:
         cloudformation.delete_stack(StackName=STACK_NAME)
         cloudformation.get_waiter("stack_delete_complete").wait(StackName=STACK_NAME, WaiterConfig=_WAIT)
         status = None
-    _upload_code(package, endpoint_url)
-    _execute(cloudformation, package, create=status is None)
+    template_url = _upload(package, endpoint_url)
+    _execute(cloudformation, package, template_url, create=status is None)
     api = cloudformation.describe_stack_resource(StackName=STACK_NAME, LogicalResourceId="Api")
     _put_gateway_responses(package, api["StackResourceDetail"]["PhysicalResourceId"], endpoint_url)
 
@@ -64,14 +64,18 @@ def _deployed(cloudformation: Any) -> tuple[str | None, str | None]:
     return stack["StackStatus"], next(iter(digests), None)
 
 
-def _upload_code(package: Package, endpoint_url: str) -> None:
+def _upload(package: Package, endpoint_url: str) -> str:
+    """Put code and template into a bucket, and return the template's URL: it is too large for a call."""
     s3 = client("s3", endpoint_url)
     with contextlib.suppress(s3.exceptions.BucketAlreadyOwnedByYou):
         s3.create_bucket(Bucket=CODE_BUCKET)
     s3.put_object(Bucket=CODE_BUCKET, Key=package.code_key, Body=package.code)
+    template_key = f"{package.digest}.template.json"
+    s3.put_object(Bucket=CODE_BUCKET, Key=template_key, Body=package.template.encode())
+    return f"{endpoint_url}/{CODE_BUCKET}/{template_key}"
 
 
-def _execute(cloudformation: Any, package: Package, *, create: bool) -> None:
+def _execute(cloudformation: Any, package: Package, template_url: str, *, create: bool) -> None:
     name = f"package-{package.digest[:16]}-{int(time.time())}"
     operation = "create" if create else "update"
     try:
@@ -79,7 +83,7 @@ def _execute(cloudformation: Any, package: Package, *, create: bool) -> None:
             StackName=STACK_NAME,
             ChangeSetName=name,
             ChangeSetType="CREATE" if create else "UPDATE",
-            TemplateBody=package.template,
+            TemplateURL=template_url,
             Parameters=[
                 {"ParameterKey": key, "ParameterValue": value} for key, value in package.parameters.items()
             ],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -20,72 +19,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from local.build import SAM
 from local.demo import sample_clip, upload
 from local.deploy import client
 from local.emulator import ACCOUNT_ID, SECRET
+from local.engine import Engine, EngineError
 from local.package import ROOT
 from local.stack import HOME, Stack
 
-SAM = ROOT / ".local" / "envs" / "sam" / "bin" / "sam"
-#: The default sockets of Docker and of Podman.
-SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock")
-#: The default networks of Docker and of Podman.
-NETWORKS = ("bridge", "podman")
 #: The task that the sample events name, as an item of DynamoDB.
 SAMPLE_TASK = ROOT / "events" / "task.json"
 
 #: Linux's option to bind an address that does not exist yet: the first container makes the engine's network.
 _IP_FREEBIND = 15
 _CHUNK = 1 << 16
-
-
-class EngineError(Exception):
-    """There is no container engine to run the functions in. The message has what was tried."""
-
-
-class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=5)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def engine_socket() -> str:
-    """Return the path of the container engine's socket: DOCKER_HOST's, or a default. Raises EngineError."""
-    named = os.environ.get("DOCKER_HOST", "")
-    if named and not named.startswith("unix://"):
-        raise EngineError(f"DOCKER_HOST is {named}, but the engine must be on this machine (unix://…)")
-    tried = [named.removeprefix("unix://")] if named else SOCKETS
-    for path in tried:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            _ask_engine(path, "/_ping")
-            return path
-    raise EngineError(f"no container engine answers at {' or '.join(tried)}")
-
-
-def engine_gateway(engine: str) -> str:
-    """Return this machine's address in the engine's default network. Raises EngineError."""
-    networks = {network["Name"]: network for network in json.loads(_ask_engine(engine, "/networks"))}
-    for name in NETWORKS:
-        for config in networks.get(name, {}).get("IPAM", {}).get("Config") or []:
-            if config.get("Gateway"):
-                return str(config["Gateway"])
-    raise EngineError(f"the container engine at {engine} has no network {' or '.join(NETWORKS)}")
-
-
-def _ask_engine(path: str, request: str) -> bytes:
-    connection = _SocketConnection(path)
-    try:
-        connection.request("GET", request)
-        return connection.getresponse().read()
-    finally:
-        connection.close()
 
 
 def variables(stack: Stack, endpoint_url: str) -> dict[str, dict[str, str]]:
@@ -153,8 +100,8 @@ def main() -> int:
     arguments, rest = parser.parse_known_args()
     try:
         stack: Stack = json.loads((arguments.home / "stack.json").read_text())
-        engine = engine_socket()
-        gateway = engine_gateway(engine)
+        engine = Engine.find()
+        gateway = engine.gateway()
     except FileNotFoundError:
         print("The stack does not run: `make up` starts it.", file=sys.stderr)
         return 1
@@ -167,7 +114,7 @@ def main() -> int:
     store_sample(stack, renew="WorkerFunction" in rest)
     command = [str(SAM), "local", *rest, "--env-vars", str(env_vars), "--region", stack["region"]]
     environment = os.environ | {
-        "DOCKER_HOST": f"unix://{engine}",
+        "DOCKER_HOST": engine.host,
         "AWS_ACCESS_KEY_ID": ACCOUNT_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "SAM_CLI_TELEMETRY": "0",

@@ -45,8 +45,9 @@ def start(home: Path = HOME, parameters: dict[str, str] | None = None, port: int
     """
     emulator = Emulator(home)
     emulator.start(port)
-    output_base_url = f"{emulator.url}/{BUCKETS['OutputBucket']}"
-    deploy(package.build(PARAMETERS | {"OutputBaseUrl": output_base_url} | (parameters or {})), emulator.url)
+    # The emulator has no CDN: its S3 is one.
+    delivery = {"Delivery": "cdn", "OutputBaseUrl": f"{emulator.url}/{BUCKETS['OutputBucket']}"}
+    deploy(package.build(PARAMETERS | delivery | (parameters or {})), emulator.url)
     stack = _describe(emulator.url)
     (home / "stack.json").write_text(json.dumps(stack, indent=2) + "\n")
     return stack

@@ -10,6 +10,7 @@ import os
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import IPv4Address
@@ -18,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import boto3
+import botocore.handlers
 import pytest
 import yaml
 from cryptography import x509
@@ -44,6 +46,38 @@ ENVIRONMENT = {
     "QUEUE_URL": QUEUE_URL,
     "OUTPUT_BUCKET": BUCKET,
 }
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an AWS service, or the signing of one for somebody else to make."""
+
+    service: str
+    operation: str
+    parameters: dict[str, Any]
+
+
+_recordings: list[list[Call]] = []
+
+
+def _record(params: dict[str, Any], model: Any, **_: Any) -> None:
+    for recording in _recordings:
+        recording.append(Call(model.service_model.service_name, model.name, dict(params)))
+
+
+# Of every client of this process, as botocore gives its handlers to each session that is made from now on.
+botocore.handlers.BUILTIN_HANDLERS.append(("before-parameter-build", _record))
+
+
+@contextmanager
+def recorded_calls() -> Iterator[list[Call]]:
+    """Collect the calls that any code of this process makes within the block."""
+    recording: list[Call] = []
+    _recordings.append(recording)
+    try:
+        yield recording
+    finally:
+        _recordings.remove(recording)
 
 
 class _TemplateLoader(yaml.SafeLoader):

@@ -18,20 +18,19 @@ from typing import Any
 import pytest
 import yaml
 
-from local import sam_env
+from local.build import BUILD, SAM
+from local.engine import Engine, EngineError
 from local.package import ROOT
 from local.stack import Stack
-
-BUILD = ROOT / ".aws-sam" / "build"
 
 
 def _why_not() -> str:
     """Tell what is missing here; empty when nothing is."""
-    if not sam_env.SAM.exists():
-        return f"there is no {sam_env.SAM.relative_to(ROOT)}: `make test` installs it"
+    if not SAM.exists():
+        return f"there is no {SAM.relative_to(ROOT)}: `make test` installs it"
     try:
-        sam_env.engine_gateway(sam_env.engine_socket())
-    except sam_env.EngineError as error:
+        Engine.find().gateway()
+    except EngineError as error:
         return str(error)
     return ""
 
@@ -42,11 +41,9 @@ pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=f"`sam local` cannot run: 
 
 @pytest.fixture(scope="module")
 def built() -> Path:
-    """Build everything that `sam deploy` uploads."""
-    path = os.pathsep.join([str(ROOT / ".local" / "uv" / "bin"), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "DOCKER_HOST": f"unix://{sam_env.engine_socket()}"}
+    """Build everything that `sam deploy` uploads, as `make build` does."""
     done = subprocess.run(
-        [sam_env.SAM, "build"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "local.build"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return BUILD

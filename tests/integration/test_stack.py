@@ -156,6 +156,19 @@ def test_a_taken_port_moves_the_stack_with_its_urls(tmp_path: Path, own: Callabl
     assert [message["Body"] for message in messages["Messages"]] == ["kept"]
 
 
+def test_a_parameter_alone_reaches_the_version_that_answers(tmp_path: Path) -> None:
+    try:
+        for level in ("INFO", "ERROR"):
+            stack = local_stack.start(tmp_path, {"LogLevel": level}, port=0)
+            functions = client("lambda", stack["aws_endpoint_url"])
+            for name, function in stack["functions"].items():
+                if "Transcode" in name:
+                    live = functions.get_function_configuration(FunctionName=function, Qualifier="live")
+                    assert live["Environment"]["Variables"]["POWERTOOLS_LOG_LEVEL"] == level
+    finally:
+        local_stack.stop(tmp_path)
+
+
 def _stop_consumers(stack: Stack) -> None:
     """Let messages stay on the queues."""
     functions: Any = client("lambda", stack["aws_endpoint_url"])

@@ -150,3 +150,13 @@ def test_the_encrypted_are_told_in_matroska(clips, transcode, tmp_path):
     with pytest.raises(TaskFailedError) as failure:
         transcode(clip, "mp4", 5)
     assert failure.value.code is Failure.ENCRYPTED
+
+
+@pytest.mark.parametrize("key", ["outputs/17lok52y/1/video.mp4", "work/17lok52y/1/source"])
+def test_what_tasks_have_stored_is_no_source(clips, transcode, s3, key):
+    clip = clips("clip.mp4", f"{BOTH} {H264} -c:a aac {{0}}")
+    s3.put_object(Bucket="output", Key=key, Body=clip.read_bytes())
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, url=f"s3://output/{key}")
+    assert failure.value.code is Failure.SOURCE_FORBIDDEN
+    assert "source bucket" in failure.value.info

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import botocore.session
+import cfnlint.api
+import cfnlint.config
 import pytest
 
-from local.package import ROOT, load_template
+from local.package import ROOT
+from tests import cloudformation
 from tests.conftest import TABLE_SCHEMA
 from transcoding import settings
-from transcoding.data.part_table import PartTable
 from transcoding.data.records import Attention, ByPeriod, Record
-from transcoding.data.task_table import TaskTable
-from transcoding.errors import Failure
-from transcoding.model import MAX_ATTEMPTS, Part
+from transcoding.model import MAX_ATTEMPTS
 
-TEMPLATE = load_template(ROOT / "template.yaml")
+TEMPLATE = cloudformation.TEMPLATE
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
 GLOBALS = TEMPLATE["Globals"]["Function"]
 FUNCTIONS = {
@@ -73,6 +72,19 @@ GATEWAY_STATUS = {
 }
 
 
+SAMCONFIG = {
+    name: settings_of_set
+    for name, settings_of_set in tomllib.loads((ROOT / "samconfig.toml").read_text()).items()
+    if isinstance(settings_of_set, dict)
+}
+
+
+def _overrides(environment: str) -> dict[str, str]:
+    """The template's parameters in a set of settings of samconfig.toml."""
+    pairs = SAMCONFIG[environment]["global"]["parameters"].get("parameter_overrides", [])
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
 def _properties(name: str) -> dict[str, Any]:
     properties: dict[str, Any] = RESOURCES[name]["Properties"]
     return properties
@@ -80,19 +92,6 @@ def _properties(name: str) -> dict[str, Any]:
 
 def _of_type(type_: str) -> set[str]:
     return {name for name, resource in RESOURCES.items() if resource["Type"] == type_}
-
-
-def _statements(properties: dict[str, Any]) -> list[dict[str, Any]]:
-    """Find all statements of a function's policies, those that depend on a condition too."""
-    statements = []
-    for policy in properties["Policies"]:
-        for statement in policy["Statement"]:
-            statements.append(statement["Fn::If"][1] if "Fn::If" in statement else statement)
-    return statements
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 # The API.
@@ -171,114 +170,156 @@ def test_every_function_has_a_handler(name: str) -> None:
     assert f"def {attribute}(" in (ROOT / "functions" / f"{module}.py").read_text()
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_policies_name_their_actions_and_resources(name: str) -> None:
-    for statement in _statements(FUNCTIONS[name]):
-        for action in _as_list(statement["Action"]):
-            assert "*" not in action, statement
-        for resource in _as_list(statement["Resource"]):
-            if resource == {"Ref": "ExtraSourceArns"}:
-                continue
-            if "Fn::GetAtt" in resource:
-                assert resource["Fn::GetAtt"][1] == "Arn"
-            else:
-                # All objects of one bucket, or of one of its folders; or one index.
-                pattern = r"\$\{\w+Bucket\.Arn\}/((outputs|work)/)?\*|\$\{Table\.Arn\}/index/\w+"
-                assert re.fullmatch(pattern, resource["Fn::Sub"]), statement
+# Releases.
+
+ALIASED = [name for name in FUNCTIONS if "AutoPublishAlias" not in RESOURCES[name].get("IgnoreGlobals", [])]
+#: A second value of each parameter that has no list of them.
+OTHERS = {
+    "AlarmEmail": "ops@example.com",
+    "ExtraSourceArns": "arn:aws:s3:::films,arn:aws:s3:::films/*",
+    "OutputBaseUrl": "https://media.example.com",
+    "OutputDistributionArn": "arn:aws:cloudfront::123456789012:distribution/E2QWRUHAPOMQZL",
+    "OutputReaderArn": "arn:aws:iam::123456789012:role/cdn",
+    "SourceKeyArns": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
+    "Timezone": "Europe/Berlin",
+}
 
 
-def test_only_the_worker_reads_sources_and_writes_outputs() -> None:
-    for name, properties in FUNCTIONS.items():
-        actions = {a for statement in _statements(properties) for a in _as_list(statement["Action"])}
-        assert ("s3:PutObject" in actions) == (name == "WorkerFunction")
-        assert ("s3:GetObject" in actions) == (name == "WorkerFunction")
+def _others(parameter: str) -> list[str]:
+    """Values of a parameter that are not its default."""
+    declared = TEMPLATE["Parameters"][parameter]
+    if "AllowedValues" in declared:
+        return [str(value) for value in declared["AllowedValues"] if value != declared["Default"]]
+    if declared["Type"] == "Number":
+        step = -1 if declared["Default"] == declared.get("MaxValue") else 1
+        return [str(declared["Default"] + step)]
+    return [OTHERS[parameter]]
 
 
-def _work(tasks: TaskTable, parts: PartTable) -> None:
-    """Do to the table all that a worker does."""
-    lease, task_id = timedelta(seconds=60), tasks.create("s3://bucket/key", 5, "m3u8", None)[0].id
-    broken = (Failure.INTERNAL, "It broke.")
-    assert tasks.claim(task_id, "worker", lease)
-    tasks.heartbeat(task_id, "worker", 0.5, lease)
-    tasks.release(task_id, "worker", *broken)
-    task = tasks.claim(task_id, "worker", lease)
-    assert task
-    parts.fan_out(task, [Part(task_id, task.attempt, 0, "picture", 0, None)], 0)
-    number = parts.next_part(task_id, task.attempt)
-    assert number == 0
-    parts.note_sent(task, [number])
-    part = parts.claim(task, number, "worker", lease)
-    assert part
-    parts.heartbeat(part, 0.5, lease)
-    parts.add_progress(task_id, task.attempt, 0.1)
-    parts.release(part, *broken)
-    part = parts.claim(task, number, "worker", lease)
-    assert part
-    parts.split(part, 10)
-    part = parts.claim(task, 1, "worker", lease)
-    assert part
-    assert parts.complete(part)
-    finishing = tasks.claim(task_id, "worker", lease)
-    assert finishing
-    parts.all(finishing)
-    done = tasks.succeed(task_id, "worker", "https://media.example.com/1")
-    parts.remove(finishing)
-    tasks.settle(done)
+def _published(stack: cloudformation.Stack, function: str) -> tuple[Any, Any]:
+    """What a function is, and what makes CloudFormation publish it: its version's name and description."""
+    ((name, version),) = (
+        (name, version)
+        for name, version in stack.of_type("AWS::Lambda::Version").items()
+        if version["FunctionName"] == function
+    )
+    description = version.get("Description", "")
+    assert len(description) <= 256
+    # Concurrency is kept for the function, not for a version of it.
+    properties = {k: v for k, v in stack.properties(function).items() if k != "ReservedConcurrentExecutions"}
+    return properties, (name, description)
 
 
-def _sweep(tasks: TaskTable, parts: PartTable) -> None:
-    """Do to the table all that the sweep does."""
-    task = tasks.create("s3://bucket/key", 5, "m3u8", None)[0]
-    cut = replace(task, attempt=1, parts=1)
-    tasks.due(100)
-    tasks.mark_waiting(task.id)
-    tasks.postpone(task, timedelta(seconds=60))
-    parts.all(cut)
-    parts.take_back(Part(task.id, 1, 0, "picture", 0, None))
-    parts.next_parts(cut, 1)
-    parts.note_sent(cut, [0])
-    parts.fail_incomplete(cut, Failure.WORKER_LOST, "Lost.")
-    parts.remove(cut)
-    tasks.settle(task)
+@pytest.mark.parametrize("parameter", TEMPLATE["Parameters"])
+def test_a_parameter_reaches_the_functions_that_use_it(parameter: str) -> None:
+    before = cloudformation.create()
+    for value in _others(parameter):
+        after = cloudformation.create({parameter: value})
+        for function in ALIASED:
+            (was, published), (is_now, publishes) = (_published(s, function) for s in (before, after))
+            assert (was != is_now) == (published != publishes), (function, value)
 
 
-def _bury(tasks: TaskTable, parts: PartTable) -> None:
-    """Do to the table all that the consumer of dead letters does."""
-    tasks.fail_unowned("17lok52y", Failure.WORKER_LOST, "Lost.")
-    parts.fail_unowned("17lok52y", 1, 0, Failure.WORKER_LOST, "Lost.")
+def test_releases_are_at_once_unless_asked_for() -> None:
+    stack = cloudformation.create()
+    assert not any(r["Type"].startswith("AWS::CodeDeploy::") for r in stack.resources.values())
+    assert not any("UpdatePolicy" in resource for resource in stack.resources.values())
 
 
-@pytest.mark.parametrize(
-    ("name", "act"), [("WorkerFunction", _work), ("SweepFunction", _sweep), ("DeadLetterFunction", _bury)]
-)
-def test_what_a_function_does_to_the_table_is_what_it_may(
-    name: str,
-    act: Callable[[TaskTable, PartTable], None],
-    table: TaskTable,
-    parts: PartTable,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    create, client, done = table.create, table._connection.client, set()
-    call = client._make_api_call
+@pytest.mark.parametrize("release", ["Canary10Percent10Minutes", "Linear10PercentEvery1Minute"])
+def test_a_release_moves_back_when_the_api_fails(release: str) -> None:
+    stack = cloudformation.create({"Release": release})
+    groups = stack.of_type("AWS::CodeDeploy::DeploymentGroup")
+    for name in CALLS:
+        update = stack.resources[f"{name}Aliaslive"]["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+        group = groups.pop(update["DeploymentGroupName"])
+        assert group["DeploymentConfigName"] == f"CodeDeployDefault.Lambda{release}"
+        assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": "ApiErrorAlarm"}]}
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+        assert group["ServiceRoleArn"] == "ReleaseRole.Arn"
+    assert not groups
+    # It has to tell within the ten minutes.
+    alarm = stack.properties("ApiErrorAlarm")
+    assert alarm["Period"] * alarm["EvaluationPeriods"] <= 60
 
-    def watch(operation: str, arguments: dict[str, Any]) -> Any:
-        # A transaction needs the permissions of its parts.
-        kinds = [f"{kind}Item" for item in arguments.get("TransactItems", []) for kind in item]
-        done.update(kinds or [operation])
-        return call(operation, arguments)
 
-    def create_unwatched(*arguments: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(client, "_make_api_call", call)
-            return create(*arguments)
+def test_codedeploy_may_move_the_aliases_and_nothing_else() -> None:
+    (policy,) = cloudformation.create().properties("ReleaseRole")["Policies"]
+    move, watch = policy["PolicyDocument"]["Statement"]
+    assert set(move["Resource"]) == {f"{name}.Arn{of_alias}" for name in CALLS for of_alias in ("", ":*")}
+    actions = {"GetAlias", "GetProvisionedConcurrencyConfig", "UpdateAlias"}
+    assert set(move["Action"]) == {f"lambda:{action}" for action in actions}
+    assert watch["Action"] == "cloudwatch:DescribeAlarms"
 
-    monkeypatch.setattr(table, "create", create_unwatched)
-    monkeypatch.setattr(client, "_make_api_call", watch)
-    act(table, parts)
-    actions = {a for statement in _statements(FUNCTIONS[name]) for a in _as_list(statement["Action"])}
-    assert {f"dynamodb:{operation}" for operation in done} == {
-        a for a in actions if a.startswith("dynamodb:")
-    }
+
+def test_no_policy_is_managed_but_that_of_api_gateways_logs() -> None:
+    roles = cloudformation.create({"Release": "Canary10Percent10Minutes"}).of_type("AWS::IAM::Role")
+    assert {name for name, role in roles.items() if "ManagedPolicyArns" in role} == {"ApiGatewayLogRole"}
+
+
+@pytest.mark.parametrize("environment", SAMCONFIG)
+def test_what_is_deployed_has_no_errors(environment: str) -> None:
+    """What only the transform shows: references in a circle, above all."""
+    template = json.dumps(cloudformation.transformed(_overrides(environment)))
+    config = cfnlint.config.ManualArgs(regions=["eu-west-1"], ignore_checks=["W"])
+    assert cfnlint.api.lint(template, config=config) == []
+
+
+# samconfig.toml.
+
+
+@pytest.mark.parametrize("environment", SAMCONFIG)
+def test_a_set_of_settings_has_values_that_the_template_takes(environment: str) -> None:
+    overrides = _overrides(environment)
+    assert cloudformation.refusals(overrides) == []
+    for name, value in overrides.items():
+        declared = TEMPLATE["Parameters"][name]
+        if "AllowedValues" in declared:
+            assert value in map(str, declared["AllowedValues"])
+        else:
+            assert declared["MinValue"] <= int(value) <= declared.get("MaxValue", int(value))
+
+
+@pytest.mark.parametrize("environment", SAMCONFIG)
+def test_build_and_deploy_have_the_same_parameters(environment: str) -> None:
+    for command, settings_of_command in SAMCONFIG[environment].items():
+        assert command == "global" or "parameter_overrides" not in settings_of_command["parameters"]
+
+
+@pytest.mark.parametrize("environment", SAMCONFIG)
+def test_a_stack_that_cannot_be_created_is_not_in_the_way(environment: str) -> None:
+    assert SAMCONFIG[environment]["global"]["parameters"]["on_failure"] == "DELETE"
+
+
+def test_a_new_account_has_enough_of_everything() -> None:
+    stack = cloudformation.create(_overrides("newaccount"))
+    functions = stack.of_type("AWS::Lambda::Function")
+    assert all(int(properties["MemorySize"]) <= 3008 for properties in functions.values())
+    assert not any("ReservedConcurrentExecutions" in properties for properties in functions.values())
+    workers = int(stack.properties("WorkerFunctionJob")["ScalingConfig"]["MaximumConcurrency"])
+    # Of the ten that run at once, as many are left for the API, the sweep and the dead letters.
+    assert workers <= 5
+    assert not any(r["Type"].startswith("AWS::CloudFront::") for r in stack.resources.values())
+
+
+# Workflows.
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_of_others_are_pinned(path: Path) -> None:
+    for used in re.findall(r"uses: (.*)", path.read_text()):
+        assert used.startswith("./.github/") or re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", used)
+
+
+def test_the_stages_of_the_workflow_have_settings_that_ask_nobody() -> None:
+    stages = re.findall(r"stage: (\w+)", (ROOT / ".github/workflows/deploy.yaml").read_text())
+    assert stages == ["staging", "production"]
+    for stage in stages:
+        settings_of_stage = SAMCONFIG[stage]["global"]["parameters"]
+        assert settings_of_stage["confirm_changeset"] is False
+        assert settings_of_stage["stack_name"] == f"transcoding-{stage}"
 
 
 # The queues.
@@ -323,13 +364,42 @@ def test_the_table_is_the_one_of_the_code() -> None:
 
 @pytest.mark.parametrize("name", ["Table", "SourceBucket", "OutputBucket"])
 def test_data_outlives_the_stack(name: str) -> None:
-    assert RESOURCES[name]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert RESOURCES[name]["DeletionPolicy"] in {"Retain", "RetainExceptOnCreate"}
     assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_creation_that_fails_can_be_rolled_back() -> None:
+    for name, resource in RESOURCES.items():
+        # CloudFormation would try to delete it, and be refused.
+        protected = resource.get("Properties", {}).get("DeletionProtectionEnabled", False)
+        assert not (protected and resource.get("DeletionPolicy") != "Retain"), name
+    assert _properties("Table")["DeletionProtectionEnabled"] is True
+
+
+#: Types whose resources have names of our choosing, and why such a name is in nobody's way.
+NAMED = {
+    "AWS::ApiGateway::RestApi": "several APIs may have the same name",
+    "AWS::ApiGateway::Stage": "it is the API's",
+    "AWS::Lambda::Alias": "it is the function's",
+    "AWS::Lambda::LayerVersion": "another version is made of a layer that is there",
+}
+
+
+def test_nothing_that_is_left_behind_is_in_the_way_of_what_is_made_next() -> None:
+    for name, resource in cloudformation.create().resources.items():
+        kind = resource["Type"].rpartition("::")[2]
+        names = {"Name", f"{kind}Name", f"{kind.removesuffix('Version')}Name"}
+        assert not names & resource.get("Properties", {}).keys() or resource["Type"] in NAMED, name
+    for name, config in (
+        ("CachePolicy", "CachePolicyConfig"),
+        ("OriginAccessControl", "OriginAccessControlConfig"),
+    ):
+        assert "AWS::StackId" in json.dumps(_properties(name)[config]["Name"])
 
 
 @pytest.mark.parametrize("bucket", ["SourceBucket", "OutputBucket"])
 def test_buckets_are_private_encrypted_and_clean_up(bucket: str) -> None:
-    properties = _properties(bucket)
+    properties = cloudformation.create().properties(bucket)
     assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
     assert properties["BucketEncryption"]
     rules = properties["LifecycleConfiguration"]["Rules"]
@@ -343,11 +413,114 @@ def test_only_tls_is_let_in(name: str) -> None:
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_the_distribution_reads_outputs_only() -> None:
-    statement = _properties("OutputBucketPolicy")["PolicyDocument"]["Statement"][1]["Fn::If"][1]
-    assert statement["Action"] == "s3:GetObject"
-    assert statement["Resource"] == {"Fn::Sub": "${OutputBucket.Arn}/outputs/*"}
-    assert "AWS:SourceArn" in statement["Condition"]["StringEquals"]
+# Delivery.
+
+OWN_URL = {"Delivery": "cdn", "OutputBaseUrl": "https://media.example.com"}
+OWN_DISTRIBUTION = "arn:aws:cloudfront::123456789012:distribution/E2QWRUHAPOMQZL"
+OWN_READER = "arn:aws-cn:iam::cloudfront:user/CloudFront Origin Access Identity E2QWRUHAPOMQZL"
+
+
+def _reads(principal: dict[str, str] | str, source: str = "") -> dict[str, Any]:
+    condition = {"Condition": {"StringEquals": {"AWS:SourceArn": source}}} if source else {}
+    return {
+        "Effect": "Allow",
+        "Principal": principal,
+        "Action": "s3:GetObject",
+        "Resource": "OutputBucket.Arn/outputs/*",
+        **condition,
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "base_url", "readers"),
+    [
+        (
+            {},
+            "https://Distribution.DomainName",
+            [
+                _reads(
+                    {"Service": "cloudfront.amazonaws.com"},
+                    "arn:aws:cloudfront::123456789012:distribution/Distribution",
+                )
+            ],
+        ),
+        (OWN_URL, "https://media.example.com", []),
+        (
+            OWN_URL | {"OutputDistributionArn": OWN_DISTRIBUTION},
+            "https://media.example.com",
+            [_reads({"Service": "cloudfront.amazonaws.com"}, OWN_DISTRIBUTION)],
+        ),
+        (
+            OWN_URL | {"OutputReaderArn": OWN_READER},
+            "https://media.example.com",
+            [_reads({"AWS": OWN_READER})],
+        ),
+        ({"Delivery": "bucket"}, "https://OutputBucket.RegionalDomainName", [_reads("*")]),
+    ],
+)
+def test_outputs_are_delivered_as_asked_for(
+    parameters: dict[str, str], base_url: str, readers: list[dict[str, Any]]
+) -> None:
+    assert cloudformation.refusals(parameters) == []
+    stack = cloudformation.create(parameters)
+    environment = stack.properties("WorkerFunction")["Environment"]["Variables"]
+    assert environment["OUTPUT_BASE_URL"] == stack.outputs["OutputBaseUrl"]["Value"] == base_url
+    tls, *statements = stack.properties("OutputBucketPolicy")["PolicyDocument"]["Statement"]
+    assert tls["Effect"] == "Deny"
+    assert [{k: v for k, v in statement.items() if k != "Sid"} for statement in statements] == readers
+    # Public is what a parameter has opened, and nothing else.
+    for bucket in ("SourceBucket", "OutputBucket"):
+        opened = bucket == "OutputBucket" and parameters.get("Delivery") == "bucket"
+        assert stack.properties(bucket)["PublicAccessBlockConfiguration"] == {
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": not opened,
+            "RestrictPublicBuckets": not opened,
+        }
+    assert bool(stack.of_type("AWS::CloudFront::Distribution")) == (parameters == {})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "region", "words"),
+    [
+        ({}, "eu-central-2", None),
+        ({}, "ap-east-1", None),
+        ({}, "cn-north-1", "no CloudFront"),
+        ({}, "cn-northwest-1", "no CloudFront"),
+        ({}, "us-gov-east-1", "no CloudFront"),
+        ({}, "us-gov-west-1", "no CloudFront"),
+        ({"Delivery": "bucket"}, "us-gov-west-1", None),
+        (OWN_URL, "cn-north-1", None),
+        ({"Delivery": "cdn"}, "eu-west-1", "needs OutputBaseUrl"),
+        (OWN_URL | {"Delivery": "cloudfront"}, "eu-west-1", "needs Delivery=cdn"),
+        (OWN_URL | {"Delivery": "bucket"}, "eu-west-1", "needs Delivery=cdn"),
+    ],
+)
+def test_what_cannot_be_delivered_is_refused(
+    parameters: dict[str, str], region: str, words: str | None
+) -> None:
+    refusals = cloudformation.refusals(parameters, region)
+    if words is None:
+        assert refusals == []
+    else:
+        (refusal,) = refusals
+        assert words in refusal
+
+
+def test_every_region_has_what_is_asked_for() -> None:
+    config = cfnlint.config.ManualArgs(regions=["ALL_REGIONS"])
+    assert cfnlint.api.lint((ROOT / "template.yaml").read_text(), config=config) == []
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("ap-east-1", "aws")]
+)
+def test_nothing_is_of_another_partition(region: str, partition: str) -> None:
+    stack = cloudformation.create({"Delivery": "bucket"}, region)
+    text = json.dumps([stack.resources, stack.outputs])
+    assert set(re.findall(r"\barn:([a-z-]+):", text)) == {partition}
+    suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+    assert stack.outputs["ApiUrl"]["Value"].partition(".execute-api.")[2].startswith(f"{region}.{suffix}/")
 
 
 # Operations.
@@ -355,10 +528,32 @@ def test_the_distribution_reads_outputs_only() -> None:
 
 def test_every_alarm_reaches_the_topic() -> None:
     alarms = _of_type("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 6
+    assert len(alarms) == 11
     for alarm in alarms:
         assert _properties(alarm)["AlarmActions"] == [{"Ref": "AlarmTopic"}]
-        assert _properties(alarm)["TreatMissingData"] == "notBreaching"
+        # Only of the sweep it is known that it runs.
+        breaching = "breaching" if alarm == "SweepSilenceAlarm" else "notBreaching"
+        assert _properties(alarm)["TreatMissingData"] == breaching
+
+
+@pytest.mark.parametrize("kept", ["0", "20"])
+def test_concurrency_is_kept_for_the_api_where_the_account_allows_it(kept: str) -> None:
+    functions = cloudformation.create({"ApiConcurrency": kept}).of_type("AWS::Lambda::Function")
+    for name, properties in functions.items():
+        # More than none would be taken from the workers; MaxWorkers limits those.
+        expected = kept if name in CALLS and kept != "0" else None
+        assert properties.get("ReservedConcurrentExecutions") == expected
+
+
+def test_the_runbook_knows_every_alarm_and_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "RUNBOOK.md").read_text()
+    table = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} == _of_type(
+        "AWS::CloudWatch::Alarm"
+    )
+    stack = cloudformation.create()
+    assert set(re.findall(r"\$\(physical (\w+)\)", text)) <= stack.resources.keys()
+    assert set(re.findall(r"\$\(output (\w+)\)", text)) <= stack.outputs.keys()
 
 
 def test_the_dashboard_is_json() -> None:
@@ -388,8 +583,11 @@ def test_parameters_are_described_grouped_and_used() -> None:
         ("OutputBaseUrl", "http://127.0.0.1:4580/transcoding-outputs", True),
         ("OutputBaseUrl", "https://media.example.com/", False),
         ("OutputBaseUrl", "media.example.com", False),
-        ("OutputDistributionArn", "arn:aws:cloudfront::123456789012:distribution/E2QWRUHAPOMQZL", True),
+        ("OutputDistributionArn", OWN_DISTRIBUTION, True),
         ("OutputDistributionArn", "E2QWRUHAPOMQZL", False),
+        ("OutputReaderArn", OWN_READER, True),
+        ("OutputReaderArn", "arn:aws:iam::123456789012:role/cdn", True),
+        ("OutputReaderArn", "*", False),
         ("Timezone", "Asia/Shanghai", True),
         ("Timezone", "America/Argentina/Buenos_Aires", True),
         ("Timezone", "Etc/GMT+8", True),

@@ -60,6 +60,12 @@ class SourceReader:
         scheme, _, rest = task.origin_url.partition("://")
         if scheme == "s3":
             bucket, _, key = rest.partition("/")
+            if bucket == self._store.bucket:
+                raise TaskFailedError(
+                    Failure.SOURCE_FORBIDDEN,
+                    "The output bucket holds what tasks have stored, and no sources. Copy the file into the "
+                    "source bucket.",
+                )
             begun = 0.0
         else:
             bucket, key = self._store.bucket, f"{work_prefix(task.id, task.attempt)}source"
