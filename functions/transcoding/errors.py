@@ -84,6 +84,13 @@ class LeaseLostError(Exception):
     """The worker no longer owns its task: it was deleted, or another worker has taken it over."""
 
 
+class StaleAttemptError(Exception):
+    """What an attempt has stored cannot be used: another version of the service stored some of it.
+
+    The task is to be planned again.
+    """
+
+
 class OutOfTimeError(Exception):
     """The invocation comes to its end before the work does."""
 

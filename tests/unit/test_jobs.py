@@ -19,7 +19,7 @@ from transcoding.data.object_store import ObjectStore, output_prefix, work_prefi
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import Failure, TaskFailedError, UnavailableError
+from transcoding.errors import Failure, StaleAttemptError, TaskFailedError, UnavailableError
 from transcoding.model import Part, Status, Task
 from transcoding.pipeline.progress import ENCODED
 from transcoding.service import heartbeat, jobs
@@ -582,6 +582,43 @@ def test_a_worker_that_joins_too_late_leaves_what_another_has_published(
     assert run_part(cut_task, 3) is Outcome.LOST
     assert read(table, cut_task).status is Status.SUCCEEDED
     assert aws.keys()[-1] == f"outputs/{cut_task.id}/1/master.m3u8"
+
+
+@pytest.mark.parametrize("at", ["a part", "the end"])
+def test_a_task_whose_parts_another_version_has_stored_is_planned_again(
+    cut_task, run_part, run, table, transcoder, aws, at
+):
+    stale = fail(StaleAttemptError("source.json"))
+    if at == "a part":
+        transcoder.then = stale
+        assert run_part(cut_task, 0) is Outcome.PART_LOST
+    else:
+        transcoder.then_finish = stale
+        outcomes = [run_part(cut_task, number) for number in range(4)]
+        assert outcomes == [*[Outcome.PART_DONE] * 3, Outcome.PLANNED_AGAIN]
+    waiting = read(table, cut_task)
+    assert (waiting.status, waiting.parts, waiting.attempt) == (Status.WAITING, 0, 1)
+    assert {"task_id": cut_task.id, "step": "transcode"} in aws.take_messages()
+    assert run_part(cut_task, 1) is Outcome.IDLE
+    transcoder.then = lambda task, report, part=None: None
+    transcoder.then_finish = lambda task, report: None
+    assert run(cut_task.id) is Outcome.FANNED_OUT
+    outcomes = [run_part(cut_task, number, attempt=2) for number in range(4)]
+    assert outcomes == [*[Outcome.PART_DONE] * 3, Outcome.SUCCEEDED]
+    stored = aws.keys()
+    assert all(key.startswith(f"outputs/{cut_task.id}/2/") for key in stored)
+
+
+def test_a_task_is_not_planned_again_without_end(cut_task, run_part, run, table, transcoder):
+    transcoder.then = fail(StaleAttemptError("source.json"))
+    for attempt in (1, 2):
+        assert run_part(cut_task, 0, attempt=attempt) is Outcome.PART_LOST
+        assert run(cut_task.id) is Outcome.FANNED_OUT
+    for _ in range(2):
+        with pytest.raises(RetryLaterError):
+            run_part(cut_task, 0, attempt=3)
+    assert run_part(cut_task, 0, attempt=3) is Outcome.FAILED
+    assert read(table, cut_task).error_code == Failure.INTERNAL
 
 
 def test_parts_that_do_not_fit_fail_the_task_and_leave_nothing(cut_task, run_part, table, transcoder, aws):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.test_cuts import every, plan_of, source
+from transcoding.errors import StaleAttemptError
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.planning.cuts import entry_point
 from transcoding.model import Task
@@ -25,7 +27,7 @@ def stored() -> dict[str, str]:
 
 @pytest.fixture
 def transcoder(stored: dict[str, str]) -> Transcoder:
-    store = SimpleNamespace(put=lambda text, key, kind: stored.update({key: text}), get=stored.__getitem__)
+    store = SimpleNamespace(put=lambda text, key, kind: stored.update({key: text}), find=stored.get)
     sizes = {"max_source_bytes": 1, "part_seconds": 7, "fan_out_seconds": 60, "workers": 10}
     return Transcoder(cast(Any, store), Tools.within(Path("/opt/bin")), **sizes)
 
@@ -66,3 +68,25 @@ def test_the_second_try_of_the_first_part_and_every_later_part_encode(transcoder
     transcoder.store(prepared, parts)
     for part, copies in ((parts[0], True), (replace(parts[0], tries=2), False), (parts[2], False)):
         assert transcoder.recall(prepared.task, part).plan.copies is copies
+
+
+@pytest.mark.parametrize("stored_by_another", [None, b"", b"{}", b'{"bucket": "source"}'])
+def test_what_another_version_has_stored_is_recognised(transcoder, stored, prepared, stored_by_another):
+    parts = transcoder.parts(prepared)
+    transcoder.store(prepared, parts)
+    for key in stored:
+        stored[key] = stored_by_another
+    with pytest.raises(StaleAttemptError):
+        transcoder.recall(prepared.task, parts[0])
+    with pytest.raises(StaleAttemptError):
+        transcoder.finish(prepared.task, parts, lambda progress: None)
+
+
+def test_what_an_older_version_has_stored_with_fewer_facts_is_read(transcoder, stored, prepared):
+    parts = transcoder.parts(prepared)
+    transcoder.store(prepared, parts)
+    ((key, text),) = stored.items()
+    kept = json.loads(text)
+    del kept["facts"]["estimated"]
+    stored[key] = json.dumps(kept | {"added later": 1})
+    assert transcoder.recall(prepared.task, parts[0]).source.facts.duration == 10_800.0

@@ -130,6 +130,13 @@ class ObjectStore:
         """Return the content of a small object."""
         return self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
+    def find(self, key: str) -> bytes | None:
+        """Return the content of a small object; None where there is none of this key."""
+        try:
+            return self.get(key)
+        except self._s3.exceptions.NoSuchKey:
+            return None
+
     def reading(self, objects: Sequence[StoredObject]) -> ObjectReader:
         """Return objects, one after the other, as a stream."""
         return ObjectReader(self._s3, self.bucket, objects)

@@ -206,6 +206,26 @@ class PartTable(Table):
         """Remove a task's parts, when it has ended."""
         self._remove(task, task.parts)
 
+    def plan_again(self, task: Task) -> bool:
+        """Give up a task's parts: it waits for another attempt, which plans it anew.
+
+        False where there is no other attempt, or the task does not run in this one any more.
+        """
+        given_up = self._update(
+            task.id,
+            _running(task.attempt) & (TaskRecord.attempt < MAX_ATTEMPTS),
+            TaskRecord.status.set(Status.WAITING),
+            TaskRecord.progress.set(0.0),
+            *(part.remove() for part in (TaskRecord.parts, TaskRecord.parts_left, TaskRecord.parts_queued)),
+            TaskRecord.finishes.remove(),
+            *end_lease(),
+            *self._attend(SOON),
+            self._touch(),
+        )
+        if given_up:
+            self.remove(task)
+        return given_up is not None
+
     def take_back(self, seen: Part) -> bool:
         """End a lease that is over: the part waits for a worker again, and none of its messages counts.
 

@@ -87,4 +87,4 @@ class Entering:
         self._store.put(json.dumps(sorted(found | known)), key, "application/json")
 
     def _known(self, key: str) -> frozenset[str]:
-        return frozenset(json.loads(self._store.get(key))) if self._store.holds(key) else frozenset()
+        return frozenset(json.loads(self._store.find(key) or b"[]"))

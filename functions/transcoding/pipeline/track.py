@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from transcoding.errors import Failure, TaskFailedError
+from transcoding.errors import Failure, StaleAttemptError, TaskFailedError
 from transcoding.media.encoding import command
 from transcoding.media.packaging import fragments, hls
 from transcoding.media.packaging.fragments import Content
@@ -46,14 +46,14 @@ class Track:
 def joined(tracks: Sequence[Track]) -> Track:
     """Return the track that parts, in order, make together.
 
-    Raises TaskFailedError where there is nothing in them, and ValueError where they do not fit.
+    Raises TaskFailedError where there is nothing in them, and StaleAttemptError where they do not fit.
     """
     tracks = [track for track in tracks if track.segments]
     if not tracks:
         raise TaskFailedError(Failure.DAMAGED, "The source could not be decoded. Export or upload it again.")
     described = {Track(track.timescale, track.codec, track.configuration) for track in tracks}
     if len(described) > 1:
-        raise ValueError("the parts of a picture differ in how they are to be decoded")
+        raise StaleAttemptError("the parts differ in how they are to be decoded")
     return replace(
         described.pop(),
         segments=tuple(segment for track in tracks for segment in track.segments),

@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from aws_lambda_powertools import Logger
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
-from transcoding.errors import Failure, OutOfTimeError, TaskFailedError
+from transcoding.errors import Failure, OutOfTimeError, StaleAttemptError, TaskFailedError
 from transcoding.media.encoding import command
 from transcoding.media.ffmpeg.process import Encoder
 from transcoding.media.ffmpeg.tools import Tools, complaints
@@ -90,6 +91,7 @@ class Made:
     texts: tuple[Subtitles, ...]
 
 
+_T = TypeVar("_T")
 _SOURCE = TypeAdapter(Source)
 _MADE = TypeAdapter(Made)
 
@@ -169,11 +171,11 @@ class Transcoder:
         self._store.put(kept, _source_key(prepared.task), "application/json")
 
     def recall(self, task: Task, part: Part) -> Prepared:
-        """Return what was stored for parts, planned for one of them.
+        """Return what was stored for parts, planned for one of them. Raises StaleAttemptError.
 
         What could not be copied is encoded at the next try, and so is what that leaves.
         """
-        source = _SOURCE.validate_json(self._store.get(_source_key(task)))
+        source = self._recalled(_SOURCE, _source_key(task))
         first = part.kind == "sound" or part.start == begin(source.facts)
         return Prepared(task, source, _plan(task, source.facts, part.tries if first else 2))
 
@@ -220,18 +222,17 @@ class Transcoder:
         return rest
 
     def finish(self, task: Task, parts: Sequence[Part], report: Report) -> str:
-        """Join the parts, which all are done, and return the key that `target_url` is to point at."""
+        """Join the parts, which all are done, and return the key that `target_url` is to point at.
+
+        Raises as `prepare`, and StaleAttemptError.
+        """
         # The sound's last try may have left the text out.
         sound = next((part for part in parts if part.kind == "sound"), None)
-        source = _SOURCE.validate_json(self._store.get(_source_key(task)))
+        source = self._recalled(_SOURCE, _source_key(task))
         self._sources.check_unchanged(source)
         whole = _plan(task, source.facts, sound.tries if sound else 0)
         with ThreadPoolExecutor(_READERS) as pool:
-            made = list(
-                pool.map(
-                    lambda part: _MADE.validate_json(self._store.get(_made_key(task, part.number))), parts
-                )
-            )
+            made = list(pool.map(lambda part: self._recalled(_MADE, _made_key(task, part.number)), parts))
         tracks = {
             stream.name: joined([one.tracks[stream.name] for one in made if stream.name in one.tracks])
             for stream in whole.streams
@@ -345,6 +346,13 @@ class Transcoder:
 
     def _part_length(self, source: SourceFacts, made: Plan) -> float | None:
         return part_length(source, made, self._part_seconds, self._fan_out_seconds)
+
+    def _recalled(self, kind: TypeAdapter[_T], key: str) -> _T:
+        """Read what an attempt has stored. Raises StaleAttemptError where another version has stored it."""
+        try:
+            return kind.validate_json(self._store.find(key) or b"")
+        except ValidationError as error:
+            raise StaleAttemptError(f"{key}: {error}") from error
 
     def _package(self, made: Plan) -> Package:
         return self._packages[made.format.packaging]

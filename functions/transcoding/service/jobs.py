@@ -14,7 +14,14 @@ from transcoding.data.object_store import ObjectStore
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import Failure, LeaseLostError, OutOfTimeError, TaskFailedError, UnavailableError
+from transcoding.errors import (
+    Failure,
+    LeaseLostError,
+    OutOfTimeError,
+    StaleAttemptError,
+    TaskFailedError,
+    UnavailableError,
+)
 from transcoding.model import Part, Status, Task
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.scratch import scratch_folder
@@ -177,8 +184,10 @@ class Job:
                 # Not before: if the task was another worker's by now, so would be what is stored.
                 self._remove_ended(task.id)
             return Outcome.FAILED
-        except Exception:
+        except Exception as error:
             logger.exception("attempt failed", task_id=task.id, attempt=task.attempt)
+            if isinstance(error, StaleAttemptError) and self._plan_again(task):
+                return Outcome.PLANNED_AGAIN
             if not task.parts:
                 self._remove_quietly(task)
             if self._table.release(task.id, task.lease_owner, *_fault(task.id, task.attempt)):
@@ -236,8 +245,10 @@ class Job:
             self._parts.fail(part, failure.code, failure.info)
             self._remove_ended(task.id)
             raise failure from None
-        except Exception:
+        except Exception as error:
             logger.exception("try failed", task_id=task.id, part=part.number, tries=part.tries)
+            if isinstance(error, StaleAttemptError) and self._plan_again(task):
+                raise LeaseLostError(task.id) from error
             if self._parts.release(part, *_fault(task.id, part.tries)):
                 raise RetryLaterError(task.id) from None
             self._remove_ended(task.id)
@@ -255,6 +266,14 @@ class Job:
         logger.info("part done", task_id=task.id, part=part.number)
         self._queue_next(task)
         return last
+
+    def _plan_again(self, task: Task) -> bool:
+        """Give up the parts of an attempt, and queue another; False where there is none."""
+        if not self._parts.plan_again(task):
+            return False
+        with _left_to_the_sweep(task):
+            self._queue.send(task.id)
+        return True
 
     def _clean_up(self, task: Task) -> None:
         """Remove all that a task has stored but its result, now that no other worker can take it up.

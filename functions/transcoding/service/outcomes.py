@@ -21,6 +21,8 @@ class Outcome(StrEnum):
     LOST = "TasksLost"
     #: The same of a part; also, its task has failed over another one.
     PART_LOST = "PartsLost"
+    #: Another version has stored the parts, and this one cannot join them: the task is planned again.
+    PLANNED_AGAIN = "TasksPlannedAgain"
     #: There was nothing to do.
     IDLE = "MessagesIdle"
     #: The sweep has looked at a task.
