@@ -323,7 +323,7 @@ def test_parts_that_run_out_of_time_are_split_and_give_the_same(
     whole = transcode(source, "m3u8", 5, attempt=2)
     # Slow enough that a segment is stored before the next one is there.
     program = command._program
-    monkeypatch.setattr(command, "_program", lambda tools: [*program(tools), "-readrate", "6"])
+    monkeypatch.setattr(command, "_program", lambda tools: [*program(tools), "-readrate", "3"])
     impatient = Impatient(s3)
     parts = transcode(source, "m3u8", 5, attempt=2, part_seconds=0.28, report=impatient)
     assert frames(parts) == frames(whole)
