@@ -1,4 +1,4 @@
-"""The two kinds of error that leave the domain, and the table of failure codes."""
+"""The errors that modules of several layers raise and handle, and the table of failure codes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WORKER_LOST_INFO = (
     "fails too, the source is probably too large or too demanding for a worker: try a lower quality."
 )
 
-#: The `error_info` where a worker has too little of something.
+#: The `error_info` where a worker has too little storage or memory.
 SHORTAGE_INFO: Mapping[Failure, str] = MappingProxyType(
     {
         Failure.STORAGE_FULL: (
@@ -92,13 +92,13 @@ class StaleAttemptError(Exception):
 
 
 class OutOfTimeError(Exception):
-    """The invocation comes to its end before the work does."""
+    """The invocation ends before the work is done."""
 
 
 class UnavailableError(Exception):
     """A backing service did not answer, or refused for now; the same call may succeed later.
 
-    Where it did not answer, it may have done what it was asked to.
+    Where it did not answer, the call may have had its effect.
     """
 
     def __init__(self, service: str) -> None:

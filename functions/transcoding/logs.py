@@ -18,7 +18,7 @@ from aws_lambda_powertools import Logger
 #: Everything up to a blank belongs to a URL: rather too much is left out than too little.
 _USER = re.compile(r"(://)[^/?#\x00-\x20\x7f-\xa0]*@")
 _QUERY = re.compile(r"(://[^?#\x00-\x20\x7f-\xa0]*)([?#][^\x00-\x20\x7f-\xa0]*)?")
-#: The query of a URL that is told without its scheme and host, as in "GET /film.mp4?token=1".
+#: The query of a URL that is logged without its scheme and host, as in "GET /film.mp4?token=1".
 _BARE_QUERY = re.compile(r"\?[^\x00-\x20\x7f-\xa0=?]+=[^\x00-\x20\x7f-\xa0]*")
 
 

@@ -1,4 +1,4 @@
-"""What a transcoding task is."""
+"""A transcoding task and its parts."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class Part:
     end: int | None
     #: How often a worker has taken it up.
     tries: int = 0
-    #: The one that has it, or, of a part that is done, has done it.
+    #: The worker that has it or, of a part that is done, the one that has done it.
     lease_owner: str = ""
     #: When the owner's lease ends, seconds since the epoch; 0 without a lease.
     lease_expires_at: float = 0.0
     done: bool = False
-    #: How many messages were sent since it waits for a worker, and when the last one was, seconds since the
-    #: epoch. 0 of a part that is counted as queued where it is not known that any was.
+    #: How many messages were sent since it began to wait for a worker, and when the last one was, in seconds
+    #: since the epoch. Both are 0 for a part that is counted as queued but may not have been sent.
     sends: int = 0
     sent_at: float = 0.0
-    #: 0.0 to 1.0; the furthest that any worker has come.
+    #: 0.0 to 1.0; the most that any worker has reached.
     progress: float = 0.0

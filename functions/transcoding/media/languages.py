@@ -9,7 +9,7 @@ from langcodes import Language
 from langcodes.tag_parser import LanguageTagError
 
 #: FFmpeg's names of QuickTime's language numbers, by BCP 47 tag, where they are not ISO 639-2/T
-#: (mov_mdhd_language_map in libavformat/isom.c). Some are filled up with a space.
+#: (mov_mdhd_language_map in libavformat/isom.c). Some are padded with a space.
 _QUICKTIME = MappingProxyType(
     {
         "bo": "tib",
@@ -35,7 +35,7 @@ _QUICKTIME = MappingProxyType(
         "zh": "chi",
     }
 )
-#: FFmpeg's names that ISO 639-3 gives to other languages.
+#: FFmpeg's names that ISO 639-3 assigns to other languages.
 _FROM_QUICKTIME = MappingProxyType({"iri": "fa", "sve": "sv"})
 
 #: Undetermined, several, none, not coded, and of private use.
@@ -64,7 +64,7 @@ def code(tag: str, *, quicktime: bool = False) -> str:
 
 
 def name(tag: str) -> str:
-    """Return the English name of a tag ("Portuguese (Brazil)"), or the tag if part of it is not known."""
+    """Return the English name of a tag ("Portuguese (Brazil)"), or the tag if part of it is unknown."""
     if not tag:
         return ""
     language = Language.get(tag)

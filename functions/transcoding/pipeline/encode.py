@@ -1,4 +1,4 @@
-"""Runs FFmpeg for a plan, and finds out what its end means."""
+"""Runs FFmpeg for a plan, and interprets how it ended."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from transcoding.media.ffmpeg.tools import diagnose, is_cut_short
 from transcoding.media.planning.plan import Plan
 from transcoding.pipeline.progress import POLL
 
-#: FFmpeg that gets no further for so long never will, seconds.
+#: After this long without progress, FFmpeg counts as stalled, seconds.
 _STALL = 120.0
-#: A result may miss this much of what the source promised: containers round, and last packets get lost.
+#: A result may be this much shorter than the source promised: containers round, and last packets get lost.
 _SHORTFALL, _SHORTFALL_SECONDS = 0.05, 1.0
 
 logger = Logger(child=True)
@@ -27,7 +27,7 @@ def encode(
 ) -> Encoder:
     """Run FFmpeg to its end, and return it as it ended; `progress` is called every `POLL` seconds.
 
-    `patience` is how many seconds longer than others it may take to get going. Raises TaskFailedError where
+    `patience` is how many seconds longer than others it may be without progress. Raises TaskFailedError where
     no attempt can succeed, OSError where another may (the second copies nothing, the third leaves out
     subtitles), and what `progress` raises.
     """
@@ -43,22 +43,22 @@ def encode(
             if now > moved_at + _STALL + patience:
                 raise TaskFailedError(
                     Failure.TIMED_OUT,
-                    f"The source could not be read on: no progress in {_STALL + patience:.0f} s after "
-                    f"second {encoder.position:.0f}. It may be damaged there.",
+                    f"The source could not be read any further: no progress in {_STALL + patience:.0f} s "
+                    f"after second {encoder.position:.0f}. It may be damaged there.",
                 )
     _check_end(plan, encoder)
     return encoder
 
 
 def _check_shortage(encoder: Encoder) -> None:
-    """Give up what FFmpeg has no room for, however it goes on. Raises TaskFailedError."""
+    """Check that FFmpeg has not run out of storage or memory, even if it goes on. Raises TaskFailedError."""
     if encoder.shortage:
         logger.warning("FFmpeg has run short", shortage=encoder.shortage.name, stderr=encoder.errors)
         raise TaskFailedError(encoder.shortage, SHORTAGE_INFO[encoder.shortage])
 
 
 def _check_end(plan: Plan, encoder: Encoder) -> None:
-    """Find out what it means when FFmpeg did not end well. Raises TaskFailedError and OSError."""
+    """Raise the error that FFmpeg's end means, if it did not succeed: TaskFailedError or OSError."""
     _check_shortage(encoder)
     status, errors = encoder.wait(0), encoder.errors
     if status or errors:
@@ -74,7 +74,7 @@ def _check_end(plan: Plan, encoder: Encoder) -> None:
 
 
 def check_result(plan: Plan, frames: int, duration: float, complaints: str = "") -> None:
-    """Refuse a result that is not what the source promised. Raises TaskFailedError.
+    """Check that a result has what the source promised. Raises TaskFailedError.
 
     `frames` are those of the picture, `duration` is the result's in seconds, `complaints` FFmpeg's error
     output.

@@ -1,4 +1,4 @@
-"""Where parts may begin to decode: only where they show what one pass over the source would show there."""
+"""Where parts may begin to decode: only where that gives the frames of one pass over the source."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from transcoding.model import Task
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.scratch import scratch_folder
 
-#: Stands among complaints for frames that are not there.
+#: Stands for missing frames among complaints.
 _LACKING = "frames are missing"
 
 logger = Logger(child=True)
 
 
 class EntryError(Exception):
-    """What was decoded from an entry point on is not what one pass would show."""
+    """Decoding from an entry point does not give the frames of one pass."""
 
 
 class Entering:
@@ -44,7 +44,7 @@ class Entering:
         with scratch_folder() as folder:
             if entries.are_true(self._tools, url, facts, start, folder, lambda: report(progress)):
                 return facts
-        logger.warning("only the beginning tells how to decode the picture")
+        logger.warning("the picture can be decoded from the beginning only")
         return replace(facts, entry_points=(EntryPoint(start, start),))
 
     def check(
@@ -57,11 +57,11 @@ class Entering:
         complained: Set[str],
         report: Report,
     ) -> None:
-        """Find out whether one pass shows of a span what was decoded from an entry point on, with complaints.
+        """Check that a span decoded from an entry point, with complaints, has the frames of one pass.
 
-        Without complaints, it lacks frames. To compare takes long: so what one pass has too is told to the
-        task's other parts, and where there is no time left it is supposed to have the same. Raises EntryError
-        where it shows something else, and LeaseLostError.
+        Without complaints, it lacks frames. A comparison takes long: so complaints that one pass has too are
+        stored for the task's other parts, and where no time is left the frames count as the same. Raises
+        EntryError where they differ, and LeaseLostError.
         """
         key = f"{work_prefix(task.id, task.attempt)}complaints.json"
         known, found = self._known(key), complained or {_LACKING}
@@ -83,7 +83,7 @@ class Entering:
             logger.warning("no time to compare a part with one pass", task_id=task.id, start=span.start)
             return
         if not is_like_one_pass:
-            raise EntryError(f"one pass shows something else: {sorted(found - known)}")
+            raise EntryError(f"the frames are not those of one pass: {sorted(found - known)}")
         self._store.put(json.dumps(sorted(found | known)), key, "application/json")
 
     def _known(self, key: str) -> frozenset[str]:

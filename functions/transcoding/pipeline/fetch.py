@@ -48,7 +48,7 @@ _NOT_FOR_HOSTS = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24"))) + t
 
 
 def is_public(address: IPAddress) -> bool:
-    """Tell whether an address is one of the open Internet; an IPv4 address in an IPv6 one is what counts."""
+    """Return whether an address is on the public Internet; an IPv4 address in an IPv6 one is what counts."""
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped:
             return is_public(address.ipv4_mapped)
@@ -62,7 +62,7 @@ def is_public(address: IPAddress) -> bool:
 
 
 def resolve(host: str) -> list[IPAddress]:
-    """Look up all addresses of a host name, or of any spelling of one that the system takes (`0x7f.1`)."""
+    """Return all addresses of a host name, or of any spelling of one that the system takes (`0x7f.1`)."""
     answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
 
@@ -85,7 +85,7 @@ def _unreachable(info: str) -> TaskFailedError:
 
 @dataclass(frozen=True, slots=True)
 class _Url:
-    """A URL taken apart once, so that what is checked, connected to and asked for are the same."""
+    """A URL that is parsed once, so that the host that is checked, connected to and requested is the same."""
 
     text: str
     scheme: str
@@ -193,7 +193,7 @@ class HttpSource:
             self._time_left()
             try:
                 with self._named_failures(self._url):
-                    # Returns what one receive has brought: a break loses nothing of it.
+                    # Returns the bytes of a single receive: none of them is lost when the connection breaks.
                     chunk = self._response.read1(size)
                     self._time_left()
                     if not chunk and self.length is not None and self.offset < self.length:
@@ -208,7 +208,7 @@ class HttpSource:
             return chunk
 
     def _open(self, failure: _PassingError | None = None) -> None:
-        """Ask for the bytes from `offset` on, again after each passing failure while tries are left."""
+        """Request the bytes from `offset` on, again after each passing failure while tries are left."""
         while True:
             if failure:
                 pause = next(self._pauses, None)
@@ -313,7 +313,7 @@ class HttpSource:
             raise TaskFailedError(Failure.SOURCE_TOO_LARGE, text)
 
     def _check_answer(self, url: _Url, response: HTTPResponse) -> None:
-        """Accept an answer that carries the file from `offset` on; say what is wrong with any other."""
+        """Check that an answer carries the file from `offset` on. Raises TaskFailedError."""
         status = response.status
         answered = f"{url.host} answered with HTTP status {status}"
         if status in (404, 410):
@@ -356,7 +356,7 @@ class HttpSource:
 
 
 def _failure(url: _Url, error: Exception) -> TaskFailedError:
-    """Put an error into words that tell no more of the network than the URL does."""
+    """Return the failure that an error means; its text shows no more of the network than the URL does."""
     if isinstance(error, ReadTimeoutError | TimeoutError):
         text = f"{url.authority} sent nothing for {IDLE_SECONDS:g} s."
         return _PassingError(Failure.SOURCE_TIMED_OUT, text)

@@ -22,7 +22,7 @@ from transcoding.pipeline.progress import POLL, Report
 from transcoding.pipeline.track import Track
 from transcoding.pipeline.uploads import Uploads
 
-#: The least that a cue of text takes of a file with its times, bytes.
+#: The least size of a cue of text in a file, with its times, bytes.
 _SMALLEST_CUE = 20
 
 
@@ -34,7 +34,7 @@ class FilePackage:
         self._tools = tools
 
     def part_prefix(self, task: Task) -> str:
-        """Return the prefix of what is temporary: parts are joined."""
+        """Return the prefix of temporary objects: the tracks of parts are joined later."""
         return work_prefix(task.id, task.attempt)
 
     def publication(self, plan: Plan, folder: Path, prefix: str, uploads: Uploads) -> _File:
@@ -58,7 +58,7 @@ class FilePackage:
         report: Report,
     ) -> None:
         """Join the tracks and the subtitles of parts into the file, as a stream from S3 to S3."""
-        # It loads FFmpeg's libraries: no worker that does not join should wait for them when it starts.
+        # It loads FFmpeg's libraries, for which only a worker that joins should wait.
         from transcoding.media.packaging.join import Piece, join  # noqa: PLC0415
 
         prefix = self.part_prefix(task)
@@ -100,7 +100,7 @@ class _File:
         try:
             return (probe(self._tools, str(self._path), size).duration or 0.0) if size else 0.0
         except TaskFailedError:
-            # It is the result that holds nothing.
+            # What cannot be probed is the result, not the source.
             raise TaskFailedError(
                 Failure.DAMAGED, "The source could not be decoded. Export or upload it again."
             ) from None

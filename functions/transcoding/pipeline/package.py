@@ -15,21 +15,21 @@ from transcoding.pipeline.uploads import Uploads
 
 
 class Publication(Protocol):
-    """What is stored of a result that one worker makes."""
+    """Stores a result that one worker makes."""
 
     def collect(self, *, ended: bool = False) -> None:
-        """Store what FFmpeg has finished so far, and forget what is stored; `ended`: it has finished all.
+        """Store what FFmpeg has finished so far, and remove files that are stored; `ended`: it has ended.
 
-        Raises OSError (ENOSPC) where FFmpeg had no room for what it wrote.
+        Raises OSError (ENOSPC) where the disk was too full for what FFmpeg wrote.
         """
         ...
 
     def duration(self) -> float:
-        """Return how long the result is that has been collected, in seconds."""
+        """Return the length of the result that has been collected, in seconds."""
         ...
 
     def finish(self, report: Report) -> None:
-        """Store what is left, and last what `target_url` points at; report the share that is done."""
+        """Store the rest, and last what `target_url` points at; report the fraction that is done."""
         ...
 
 
@@ -41,7 +41,7 @@ class Package(Protocol):
         ...
 
     def publication(self, plan: Plan, folder: Path, prefix: str, uploads: Uploads) -> Publication:
-        """Return what stores, under the prefix, the whole result that FFmpeg makes in `folder`."""
+        """Return what stores the whole result that FFmpeg makes in `folder` under the prefix."""
         ...
 
     def store_texts(
@@ -61,7 +61,7 @@ class Package(Protocol):
         texts: Sequence[Subtitles],
         report: Report,
     ) -> None:
-        """Make the result of tracks, by their streams' names, and subtitles that are stored.
+        """Make the result from stored tracks, by their streams' names, and stored subtitles.
 
         Stores last what `target_url` points at, and nothing where `report` raises.
         """

@@ -1,8 +1,8 @@
 """The folder for temporary files of one run: room for it, and the removal of what dead workers have left.
 
-A worker that is killed removes nothing, and Lambda may give its /tmp to the next one. Whether the owner of a
-folder lives is told by a lock (flock) on the folder, which the kernel releases when its owner ends, however
-it ends: no clock, process number or file has to be right for it.
+A worker that is killed removes nothing, and Lambda may give its /tmp to the next one. The owner of a folder
+holds a lock (flock) on it, which the kernel releases when the owner ends, however it ends: so whether an
+owner lives depends on no clock, process number or file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PREFIX = "transcoding-"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Remove the folders of dead owners, and give a new one that lasts as long as the `with` block.
+    """Remove the folders of dead owners, and yield a new one, which is removed after the `with` block.
 
     Raises TaskFailedError where the disk is full when the block writes: no other attempt has more room.
     """
@@ -33,7 +33,7 @@ def scratch_folder() -> Iterator[Path]:
         try:
             yield folder
         finally:
-            # What cannot be removed now is removed as a dead owner's.
+            # A folder that cannot be removed now is removed later, as a dead owner's.
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
     except OSError as error:
@@ -43,7 +43,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Refuse to make in a folder what takes `size` bytes at least. Raises TaskFailedError."""
+    """Check that a folder has room for `size` bytes. Raises TaskFailedError where it has not."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise _full(f" It takes at least {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free.")

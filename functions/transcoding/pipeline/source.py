@@ -1,4 +1,4 @@
-"""The first stage: finds a task's source, copies it in where it is not in S3, and looks at it."""
+"""The first stage: finds a task's source, copies it in where it is not in S3, and inspects it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from transcoding.model import Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.progress import COPIED_IN, POLL, Report, fraction
 
-#: Kept of the time for looking at an http(s) source after it is copied in, seconds.
+#: Time reserved for inspecting an http(s) source after it is copied in, seconds.
 _INSPECTION = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source that has been looked at: where it is in S3, and what is known of it.
+    """An inspected source: where it is in S3, and what is known of it.
 
-    `etag` changes with its content; `begun` is the share of the task's progress that was spent on getting
-    there, 0.0 to 1.0.
+    `etag` changes with its content; `begun` is the task's progress when it was in S3, 0.0 to 1.0.
     """
 
     bucket: str
@@ -36,7 +35,7 @@ class Source:
 
 
 class SourceReader:
-    """Finds sources and looks at them."""
+    """Finds and inspects sources."""
 
     def __init__(
         self,
@@ -51,8 +50,8 @@ class SourceReader:
         self._max_source_bytes = max_source_bytes
         self._fetch = fetch
 
-    def look_at(self, task: Task, report: Report, deadline: float) -> Source:
-        """Return a task's source, which is then in S3.
+    def inspect(self, task: Task, report: Report, deadline: float) -> Source:
+        """Return a task's source, which is in S3 from then on.
 
         `deadline` is when that must be done, in seconds of `time.monotonic()`. Raises TaskFailedError where
         no attempt can succeed, what `report` raises, and other errors where another attempt may help.
@@ -85,11 +84,11 @@ class SourceReader:
         return self._store.presigned_url(source.bucket, source.key)
 
     def check_unchanged(self, source: Source) -> None:
-        """Refuse to make one result of two sources. Raises TaskFailedError."""
+        """Check that the source is still the same, as a result is made of one. Raises TaskFailedError."""
         try:
             _, etag = self._store.look_at(source.bucket, source.key)
         except TaskFailedError:
-            # What is gone by now has been read before, or FFmpeg has said so.
+            # A source that is gone by now was read before, or FFmpeg has reported it.
             return
         if etag != source.etag:
             raise TaskFailedError(
@@ -99,7 +98,7 @@ class SourceReader:
 
     @contextmanager
     def reading(self, source: Source) -> Iterator[None]:
-        """Report that a source was changed instead of the failure it led to. Raises TaskFailedError."""
+        """Raise SOURCE_CHANGED for a failure in the block that a change of the source led to."""
         try:
             yield
         except TaskFailedError:

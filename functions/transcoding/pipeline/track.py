@@ -1,4 +1,4 @@
-"""A stream of the result in segments: taken from FFmpeg while it runs, set to their times, stored."""
+"""A stream of the result in segments: collected from FFmpeg while it runs, retimed, and stored."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ class Track:
 def joined(tracks: Sequence[Track]) -> Track:
     """Return the track that parts, in order, make together.
 
-    Raises TaskFailedError where there is nothing in them, and StaleAttemptError where they do not fit.
+    Raises TaskFailedError where there is nothing in them, and StaleAttemptError where their configurations
+    differ.
     """
     tracks = [track for track in tracks if track.segments]
     if not tracks:
         raise TaskFailedError(Failure.DAMAGED, "The source could not be decoded. Export or upload it again.")
     described = {Track(track.timescale, track.codec, track.configuration) for track in tracks}
     if len(described) > 1:
-        raise StaleAttemptError("the parts differ in how they are to be decoded")
+        raise StaleAttemptError("the parts of a stream have different decoder configurations")
     return replace(
         described.pop(),
         segments=tuple(segment for track in tracks for segment in track.segments),
@@ -135,7 +136,7 @@ class TrackWriter:
         )
 
     def is_short(self) -> bool:
-        """Tell whether the part lacks frames anywhere, as far as the frame rate tells."""
+        """Return whether the part lacks frames anywhere, judged by the frame rate."""
         if not (self._span and self._span.end and self._picture):
             return False
         facts = self._picture.facts
@@ -144,17 +145,17 @@ class TrackWriter:
         return self._content.samples <= least
 
     def next_start(self) -> int | None:
-        """Return the tick of the source at which what is not stored starts; None before anything is."""
+        """Return the source's tick of the first frame that is not stored; None before anything is stored."""
         times = self._frames.of(self._content.samples) if self._segments else ()
         if not (times and self._picture):
             return None
         return round(times[1] / self._picture.facts.time_base)
 
     def collect(self, *, ended: bool = False) -> None:
-        """Store the segments that FFmpeg has finished since, and forget those that are stored.
+        """Store the segments that FFmpeg has finished since, and remove files that are stored.
 
-        `ended`: it has finished all. Raises OSError (ENOSPC) where it had no room for what it wrote, of which
-        its muxer of segments says nothing.
+        `ended`: it has ended. Raises OSError (ENOSPC) where the disk was too full for what it wrote, which
+        its muxer of segments does not report.
         """
         self._uploads.settle()
         try:
@@ -170,12 +171,12 @@ class TrackWriter:
             if not fragments.is_whole(data):
                 raise OSError(errno.ENOSPC, "a segment is cut off")
             if b"moof" not in data:
-                # All that FFmpeg writes of a stream, or of a part of it, that has no frame.
+                # FFmpeg writes such a segment for a stream, or a part of one, without any frame.
                 path.unlink()
                 continue
             fragment = fragments.read(data)
             if self._picture and not self._picture.copied:
-                fragment = self._set(fragment)
+                fragment = self._retimed(fragment)
                 data = fragments.retimed(data, fragment)
                 path.write_bytes(data)
             start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
@@ -184,8 +185,8 @@ class TrackWriter:
             self._segments.append(segment)
             self._uploads.add(path, self._prefix + segment.name, f"{self._kind}/mp4")
 
-    def _set(self, fragment: fragments.Fragment) -> fragments.Fragment:
-        """Return a fragment of the picture with its right times."""
+    def _retimed(self, fragment: fragments.Fragment) -> fragments.Fragment:
+        """Return a fragment of the picture with its times in the result."""
         if self._segments:
             seconds = self._packets.of(self._content.samples)[0] - self._packets.first[0]
             ticks = self._first_shown + round(seconds * self._facts.timescale)
@@ -214,7 +215,7 @@ class TrackWriter:
 
 
 class _Times:
-    """The times that FFmpeg notes of frames while it runs, a line each; asked for in their order."""
+    """The times of frames that FFmpeg notes while it runs, a line each; they are read in order."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -224,7 +225,7 @@ class _Times:
 
     @cached_property
     def first(self) -> tuple[Fraction, ...]:
-        """Those of the first frame, which must have been noted."""
+        """The times of the first frame, which FFmpeg must have noted."""
         return _Times(self._path).of(0)
 
     def of(self, number: int) -> tuple[Fraction, ...]:

@@ -53,9 +53,9 @@ from transcoding.pipeline.uploads import Uploads
 
 #: The run-up to a part is decoded at least this many times as fast as it plays.
 _RUN_UP_SPEED = 5.0
-#: What the sound is of a task's progress, where there is a picture.
+#: The sound's share of a task's progress, where there is a picture.
 _SOUND_SHARE = 0.05
-#: Parts whose results are read at once.
+#: How many parts' results are read at once.
 _READERS = 16
 
 logger = Logger(child=True)
@@ -63,14 +63,14 @@ logger = Logger(child=True)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An attempt at a task whose source has been looked at, with its plan."""
+    """An attempt at a task, with its inspected source and its plan."""
 
     task: Task
     source: Source
     plan: Plan
 
     def share(self, part: Part) -> float:
-        """Return what a part is of the whole task's progress, 0.0 to 1.0."""
+        """Return a part's share of the task's progress, 0.0 to 1.0."""
         whole = ENCODED - self.source.begun
         if part.kind == "sound":
             return whole * _SOUND_SHARE
@@ -97,7 +97,7 @@ _MADE = TypeAdapter(Made)
 
 
 class Transcoder:
-    """Makes and publishes results; what it holds is made once in a process.
+    """Makes and publishes results; a process creates one and reuses it.
 
     `part_seconds` and `fan_out_seconds` are in seconds of 1080p at 30 frames a second: the length of a part,
     and the longest source that one worker does by itself.
@@ -127,14 +127,14 @@ class Transcoder:
         self._workers = workers
 
     def prepare(self, task: Task, report: Report, deadline: float) -> Prepared:
-        """Find the source, look at it, and plan.
+        """Find the source, inspect it, and plan.
 
         `deadline` is when that must be done, in seconds of `time.monotonic()`. Raises TaskFailedError where
         no attempt can succeed, what `report` raises, and other errors where another attempt may help.
         """
-        source = self._sources.look_at(task, report, deadline)
-        made = _plan(task, source.facts)
-        length = self._part_length(source.facts, made)
+        source = self._sources.inspect(task, report, deadline)
+        planned = _plan(task, source.facts)
+        length = self._part_length(source.facts, planned)
         if length or (
             task.attempt == 1 and needs_keyframes(source.facts, FORMATS[task.format], task.quality)
         ):
@@ -143,12 +143,12 @@ class Transcoder:
             facts = with_keyframes(source.facts, url, step, deadline)
             facts = self._entering.with_true_points(facts, url, report, source.begun) if length else facts
             source = replace(source, facts=facts)
-            made = _plan(task, facts)
+            planned = _plan(task, facts)
         # There may be thousands of keyframes.
         logged = replace(source.facts, keyframes=None, entry_points=())
-        logger.info("planned", task_id=task.id, source=str(logged), streams=made.describe())
+        logger.info("planned", task_id=task.id, source=str(logged), streams=planned.describe())
         report(source.begun)
-        return Prepared(task, source, made)
+        return Prepared(task, source, planned)
 
     def parts(self, prepared: Prepared) -> list[Part]:
         """Return the parts that the task is to be made in; none where one worker does it all.
@@ -163,7 +163,7 @@ class Transcoder:
         return [Part(task.id, task.attempt, number, *rest) for number, rest in enumerate(kinds)]
 
     def store(self, prepared: Prepared, parts: Sequence[Part]) -> None:
-        """Keep what the workers of parts need to know of the source."""
+        """Store what the workers of parts need to know of the source."""
         spans = [Span(part.start, part.end) for part in parts if part.kind == "picture"]
         points = needed_entry_points(prepared.source.facts, spans)
         facts = replace(prepared.source.facts, keyframes=None, entry_points=points)
@@ -173,7 +173,7 @@ class Transcoder:
     def recall(self, task: Task, part: Part) -> Prepared:
         """Return what was stored for parts, planned for one of them. Raises StaleAttemptError.
 
-        What could not be copied is encoded at the next try, and so is what that leaves.
+        What could not be copied is encoded at the next try, and so are parts split from it.
         """
         source = self._recalled(_SOURCE, _source_key(task))
         first = part.kind == "sound" or part.start == begin(source.facts)
@@ -184,22 +184,22 @@ class Transcoder:
 
         `folder` is an empty one for temporary files. Raises as `prepare`.
         """
-        task, source, made = prepared.task, prepared.source, prepared.plan
-        if not made.format.segmented:
-            check_room(folder, least_size(source.facts, made))
+        task, source, planned = prepared.task, prepared.source, prepared.plan
+        if not planned.format.segmented:
+            check_room(folder, least_size(source.facts, planned))
         with self._sources.reading(source), Uploads(self._store) as uploads:
             prefix = output_prefix(task.id, task.attempt)
-            publication = self._package(made).publication(made, folder, prefix, uploads)
+            publication = self._package(planned).publication(planned, folder, prefix, uploads)
 
             def progress(encoder: Encoder) -> None:
                 publication.collect()
-                done = fraction(reached(made, encoder), made.duration)
+                done = fraction(reached(planned, encoder), planned.duration)
                 report(source.begun + (ENCODED - source.begun) * done)
 
-            arguments = command.whole(self._tools, made, self._sources.url(source), folder)
-            encoder = encode(arguments, made, progress)
+            arguments = command.whole(self._tools, planned, self._sources.url(source), folder)
+            encoder = encode(arguments, planned, progress)
             publication.collect(ended=True)
-            check_result(made, encoder.frames, publication.duration(), encoder.errors)
+            check_result(planned, encoder.frames, publication.duration(), encoder.errors)
             self._sources.check_unchanged(source)
             publication.finish(partial(report_rest, report))
         return self.target_key(task)
@@ -248,21 +248,23 @@ class Transcoder:
         return output_prefix(task.id, task.attempt) + FORMATS[task.format].target
 
     def _run_sound(self, prepared: Prepared, folder: Path, uploads: Uploads, report: Report) -> Made:
-        made = prepared.plan
-        if not made.has_sound:
+        planned = prepared.plan
+        if not planned.has_sound:
             # A part of text alone whose text has been given up.
             return Made({}, ())
-        package = self._package(made)
+        package = self._package(planned)
         prefix = package.part_prefix(prepared.task)
         (folder / command.SUBTITLES).mkdir()
-        writers = [TrackWriter(made.sound, folder, prefix, uploads)] if made.sound else []
-        arguments = command.sound(self._tools, made, self._sources.url(prepared.source), folder)
-        _run(arguments, made, writers, lambda encoder: report(fraction(encoder.position, made.duration)))
+        writers = [TrackWriter(planned.sound, folder, prefix, uploads)] if planned.sound else []
+        arguments = command.sound(self._tools, planned, self._sources.url(prepared.source), folder)
+        _run(
+            arguments, planned, writers, lambda encoder: report(fraction(encoder.position, planned.duration))
+        )
         tracks = _tracks(writers)
-        duration = made.duration or max((track.duration for track in tracks.values()), default=0.0)
+        duration = planned.duration or max((track.duration for track in tracks.values()), default=0.0)
         for writer in writers:
             writer.store_init()
-        return Made(tracks, tuple(package.store_texts(made, folder, prefix, uploads, duration)))
+        return Made(tracks, tuple(package.store_texts(planned, folder, prefix, uploads, duration)))
 
     def _run_picture(
         self, prepared: Prepared, part: Part, folder: Path, uploads: Uploads, report: Report
@@ -301,14 +303,14 @@ class Transcoder:
         Returns what has stored it, and the tick as `run_part`. Raises EntryError where decoding from the
         point does not give the frames of one pass.
         """
-        source, made = prepared.source, prepared.plan
+        source, planned = prepared.source, prepared.plan
         folder.mkdir()
-        prefix = self._package(made).part_prefix(prepared.task)
+        prefix = self._package(planned).part_prefix(prepared.task)
         writers = [
             TrackWriter(picture, folder, prefix, uploads, None if picture.copied else span)
-            for picture in made.pictures
+            for picture in planned.pictures
         ]
-        frames = span_frames(made, span)
+        frames = span_frames(planned, span)
 
         def progress(encoder: Encoder) -> None:
             if point and any(writer.starts_late() for writer in writers):
@@ -316,10 +318,10 @@ class Transcoder:
             report(fraction(encoder.frames, frames))
 
         url = self._sources.url(source)
-        arguments = command.picture(self._tools, made, span, point, url, folder)
+        arguments = command.picture(self._tools, planned, span, point, url, folder)
         try:
             patience = run_up(source.facts, span, point) / _RUN_UP_SPEED
-            encoder = _run(arguments, made, writers, progress, patience)
+            encoder = _run(arguments, planned, writers, progress, patience)
         except OutOfTimeError:
             starts = [writer.next_start() for writer in writers]
             known = [start for start in starts if start is not None]
@@ -336,16 +338,16 @@ class Transcoder:
         return writers, None
 
     def _spans(self, prepared: Prepared) -> tuple[Span, ...]:
-        facts, made = prepared.source.facts, prepared.plan
-        length = self._part_length(facts, made)
-        spans = cut(facts, made, length, self._workers) if length else ()
+        facts, planned = prepared.source.facts, prepared.plan
+        length = self._part_length(facts, planned)
+        spans = cut(facts, planned, length, self._workers) if length else ()
         if len(spans) > 1:
             return spans
         whole = Span(begin(facts), None, first=True)
-        return (whole,) if is_large_copy(facts, made) else ()
+        return (whole,) if is_large_copy(facts, planned) else ()
 
-    def _part_length(self, source: SourceFacts, made: Plan) -> float | None:
-        return part_length(source, made, self._part_seconds, self._fan_out_seconds)
+    def _part_length(self, source: SourceFacts, planned: Plan) -> float | None:
+        return part_length(source, planned, self._part_seconds, self._fan_out_seconds)
 
     def _recalled(self, kind: TypeAdapter[_T], key: str) -> _T:
         """Read what an attempt has stored. Raises StaleAttemptError where another version has stored it."""
@@ -354,8 +356,8 @@ class Transcoder:
         except ValidationError as error:
             raise StaleAttemptError(f"{key}: {error}") from error
 
-    def _package(self, made: Plan) -> Package:
-        return self._packages[made.format.packaging]
+    def _package(self, planned: Plan) -> Package:
+        return self._packages[planned.format.packaging]
 
 
 def _plan(task: Task, source: SourceFacts, tries: int = 0) -> Plan:
@@ -366,7 +368,7 @@ def _plan(task: Task, source: SourceFacts, tries: int = 0) -> Plan:
 
 def _run(
     arguments: Sequence[str],
-    made: Plan,
+    planned: Plan,
     writers: Sequence[TrackWriter],
     progress: Callable[[Encoder], None],
     patience: float = 0.0,
@@ -378,7 +380,7 @@ def _run(
         for writer in writers:
             writer.collect()
 
-    encoder = encode(arguments, made, collect, patience)
+    encoder = encode(arguments, planned, collect, patience)
     with suppress(OutOfTimeError):  # it is done
         progress(encoder)
     for writer in writers:

@@ -37,7 +37,7 @@ class Uploads:
         return all(future.done() for future, _ in self._under_way)
 
     def settle(self, *, wait: bool = False) -> None:
-        """Remove the files whose upload is done. Raises what made an upload fail."""
+        """Remove the files whose upload is done, or all after a wait. Raises what made an upload fail."""
         still = []
         for future, path in self._under_way:
             if wait or future.done():

@@ -1,4 +1,4 @@
-"""The consumer of dead letters: ends the tasks whose messages no worker could deal with."""
+"""The consumer of dead letters: ends the tasks whose messages no worker could process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = Logger(child=True)
 
 
 def bury(table: TaskTable, parts: PartTable, store: ObjectStore, message: str) -> tuple[Outcome, ...]:
-    """End the task of a message that no worker could deal with, if there is anything to end.
+    """End the task of a message that no worker could process, if there is anything to end.
 
     Raises UnavailableError.
     """

@@ -1,4 +1,4 @@
-"""Keeps a worker's lease of its task or part, and tells when it is lost."""
+"""Keeps a worker's lease of its task or part, and reports when it is lost."""
 
 from __future__ import annotations
 

@@ -29,15 +29,15 @@ from transcoding.pipeline.transcoder import Prepared, Transcoder
 from transcoding.service.heartbeat import Heartbeat
 from transcoding.service.outcomes import Outcome
 
-#: Kept of an invocation's time for cleaning up, seconds.
+#: An invocation's time that is reserved for cleaning up, seconds.
 _RESERVE = 30.0
 #: Joining the parts is left to another invocation where less than this is left, seconds.
 _JOINING = 300.0
 
-#: Seconds between two signs of life of a worker: of a task, and of a part, which there may be many of. Also
+#: Seconds between two heartbeats of a worker: for a task, and for a part, of which there may be many. Also
 #: how late a worker learns that its task was deleted.
 TASK_INTERVAL, PART_INTERVAL = 2.0, 4.0
-#: Writes a second to a task's item by all of its workers, to tell how far it is.
+#: Writes a second of its progress to a task's item, by all of its workers.
 _PROGRESS_WRITES = 25
 
 _OUT_OF_TIME = (
@@ -161,7 +161,7 @@ class Job:
     def _finish(self, task: Task, report: Report) -> Outcome:
         def make() -> str:
             key = self._transcoder.target_key(task)
-            # It is stored last: where it is, a worker has joined the parts that could not say so any more.
+            # It is stored last: where it exists, a worker has joined the parts but could not record that.
             if not self._outputs.holds(key):
                 key = self._transcoder.finish(task, self._parts.all(task), report)
             return key
@@ -169,7 +169,7 @@ class Job:
         return self._end(task, make)
 
     def _end(self, task: Task, make: Callable[[], str | None]) -> Outcome:
-        """Make a task's result and end the task; without one it goes on in parts."""
+        """Make a task's result and end the task; without a result, the task goes on in parts."""
         try:
             key = make()
         except (LeaseLostError, RetryLaterError):
@@ -181,7 +181,7 @@ class Job:
                 self._remove_quietly(task)
             self._table.fail(task.id, task.lease_owner, failure.code, failure.info)
             if task.parts:
-                # Not before: if the task was another worker's by now, so would be what is stored.
+                # Only now: if another worker owned the task by now, the objects would be that worker's.
                 self._remove_ended(task.id)
             return Outcome.FAILED
         except Exception as error:
@@ -227,17 +227,17 @@ class Job:
                 self._parts.note_sent(task, [number])
 
     def _part(self, task: Task, part: Part, report: Report) -> bool:
-        """Make a part, and tell if it was the last. Raises TaskFailedError where it ends the whole task."""
+        """Make a part; return whether it was the last. Raises TaskFailedError where the whole task ends."""
         try:
             prepared = self._transcoder.recall(task, part)
-            shown = _Shown(self._parts, task, part, prepared.share(part), self._window)
+            task_progress = _TaskProgress(self._parts, task, part, prepared.share(part), self._window)
 
-            def tell(progress: float) -> None:
+            def report_both(progress: float) -> None:
                 report(progress)
-                shown.tell(progress)
+                task_progress.report(progress)
 
             with scratch_folder() as folder:
-                rest = self._transcoder.run_part(prepared, part, folder, tell)
+                rest = self._transcoder.run_part(prepared, part, folder, report_both)
         except LeaseLostError:
             raise
         except (TaskFailedError, OutOfTimeError) as error:
@@ -256,7 +256,7 @@ class Job:
         last = False
         try:
             if rest is None:
-                shown.end()
+                task_progress.end()
                 last = self._parts.complete(part)
             else:
                 logger.info("part split", task_id=task.id, part=part.number, at=rest)
@@ -278,7 +278,7 @@ class Job:
     def _clean_up(self, task: Task) -> None:
         """Remove all that a task has stored but its result, now that no other worker can take it up.
 
-        It has succeeded whatever becomes of this: what is left, the sweep removes.
+        It has succeeded even if this fails: the sweep removes what is left.
         """
         try:
             self._outputs.remove_all_but(task.id, task.attempt)
@@ -302,19 +302,19 @@ class Job:
             self._outputs.remove_attempt(task.id, task.attempt)
 
 
-class _Shown:
-    """Adds what a part's worker does to the progress of the task: seldom, where there are many workers."""
+class _TaskProgress:
+    """Adds a part's progress to that of its task: less often where there are many workers."""
 
     def __init__(self, parts: PartTable, task: Task, part: Part, share: float, workers: int) -> None:
         self._parts = parts
         self._task = task
         self._share = share
-        self._told = part.progress
+        self._added = part.progress
         self._progress = part.progress
         self._interval = max(PART_INTERVAL, min(task.parts, workers) / _PROGRESS_WRITES)
         self._due = time.monotonic() + self._interval
 
-    def tell(self, progress: float) -> None:
+    def report(self, progress: float) -> None:
         """Note how far the part is, 0.0 to 1.0."""
         self._progress = max(self._progress, progress)
         if time.monotonic() >= self._due:
@@ -327,9 +327,9 @@ class _Shown:
         self._add()
 
     def _add(self) -> None:
-        delta = (self._progress - self._told) * self._share
-        self._told = self._progress
-        with suppress(UnavailableError):  # it is only shown
+        delta = (self._progress - self._added) * self._share
+        self._added = self._progress
+        with suppress(UnavailableError):  # it is for display only
             self._parts.add_progress(self._task.id, self._task.attempt, delta)
 
 

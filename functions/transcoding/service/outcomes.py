@@ -1,4 +1,4 @@
-"""What becomes of a task, or of a message, as the service counts it."""
+"""The outcomes of messages, and of the sweep's look at tasks, as the service counts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 class Outcome(StrEnum):
     """How a message ended, or the sweep's look at a task; the values are names of metrics.
 
-    Who ends a task as failed returns FAILED, and nobody else does: each failed task counts once.
+    Only the function that ends a task as failed returns FAILED, so each failed task counts once.
     """
 
     SUCCEEDED = "TasksSucceeded"
@@ -19,7 +19,7 @@ class Outcome(StrEnum):
     PART_DONE = "PartsDone"
     #: The task was deleted, or taken over, while this worker had it.
     LOST = "TasksLost"
-    #: The same of a part; also, its task has failed over another one.
+    #: The same for a part; also where its task has failed because of another part.
     PART_LOST = "PartsLost"
     #: Another version has stored the parts, and this one cannot join them: the task is planned again.
     PLANNED_AGAIN = "TasksPlannedAgain"
@@ -27,5 +27,5 @@ class Outcome(StrEnum):
     IDLE = "MessagesIdle"
     #: The sweep has looked at a task.
     SWEPT = "TasksSwept"
-    #: No worker could deal with a message; with FAILED, as that ends the task.
+    #: No worker could process a message; with FAILED, as that ends the task.
     BURIED = "TasksBuried"

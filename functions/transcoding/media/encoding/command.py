@@ -26,39 +26,39 @@ from transcoding.media.planning.plan import (
 #: Names inside the folder of a rendition, which is named after its stream; and the folder of the subtitles.
 PLAYLIST, INIT_SEGMENT, SUBTITLES = "index.m3u8", "init.mp4", "subtitles"
 
-#: Where FFmpeg notes, in the folder of a rendition, when each frame of a part is shown, in the result and in
-#: the source, and when each packet of the picture is. All are numbers of ticks, followed by the length of a
-#: tick in seconds.
+#: Files in the folder of a rendition in which FFmpeg notes when each frame of a part is shown, in the result
+#: and in the source, and when each packet of the picture is. Each time is in ticks, followed by the length of
+#: a tick in seconds.
 FRAMES, PACKETS = "frames.txt", "packets.txt"
 
 #: The brightness of white paper in HDR, nits (ITU-R BT.2408), which becomes the white of SDR, nearly.
 _HDR_WHITE = 203
-#: What is brighter than this many times that is cut off. What files tell of their brightest light is not
-#: relied on: it is missing or wrong too often.
+#: Light that is brighter than this many times that is clipped. The brightest light according to a file's
+#: metadata is not used: it is missing or wrong too often.
 _HDR_PEAK = 10
 
-#: With a last segment of a few packets, hls.js 1.7 stands still before it and never ends: no segment is cut
-#: off so near the end, seconds. Encoders add some packets to what sources tell of the length of their sound.
+#: hls.js 1.7 stalls before a last segment of a few packets and never ends: no segment is cut off this near
+#: the end, seconds. Encoders add some packets to the length of the sound that the source declares.
 _SCRAP, _PADDING = 0.4, 0.1
 
-#: What FFmpeg says when it leaves out a packet that could not be taken apart, or the time of one.
+#: FFmpeg's messages when it leaves out a packet that it could not parse, or the time of one.
 UNCOPYABLE = re.compile("Error applying bitstream filters|invalid dropping")
 
-#: What it says when the source's times jump, so that they do not tell how long it is.
+#: FFmpeg's messages when the source's times jump, so that its length is unknown.
 JUMPS = re.compile("DTS discontinuity in stream|invalid dropping")
 
-#: No cue is that large, bytes, and encoders fail at those that are.
+#: No real cue is larger, bytes, and encoders fail at larger ones.
 _LARGEST_CUE = 32_000
-#: Of a cue where the result's length is not known, seconds: some say to stay for ever.
+#: The longest cue where the result's length is unknown, seconds: some are meant to stay for ever.
 _LONGEST_CUE = 10
 #: The filter that leaves out cues from before the beginning.
 _NOT_BEFORE = r"noise=drop=lt(pts\,0)"
 
 
 def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
-    """Return the command that makes the plan's result of the source at `url` in `folder`.
+    """Return the command that makes the plan's result from the source at `url` in `folder`.
 
-    The folder has one for each of the plan's streams, by its name, where the result is segmented.
+    Where the result is segmented, `folder` has a folder for each of the plan's streams, by its name.
     """
     command = [
         *_program(tools),
@@ -110,11 +110,11 @@ def _program(tools: Tools) -> list[str]:
 
 
 def _timeline(plan: Plan, *streams: PicturePlan | SoundPlan) -> list[str]:
-    """Let the timeline begin at the plan's origin, also where another stream of the source begins sooner.
+    """Return the options that make the timeline begin at the plan's origin, even if a stream begins sooner.
 
-    Gaps that are longer than any that is meant are closed.
+    Gaps of more than `LONGEST_GAP` are closed, except where the container stores durations.
     """
-    options = [] if plan.tells_lengths else ["-dts_error_threshold", str(LONGEST_GAP)]
+    options = [] if plan.stores_durations else ["-dts_error_threshold", str(LONGEST_GAP)]
     starts = [stream.facts.start for stream in streams]
     begin = plan.source_start if plan.source_start is not None else min(starts, default=plan.origin)
     if begin != plan.origin:
@@ -133,7 +133,7 @@ def _segmented_pictures(plan: Plan, folder: Path, span: Span | None = None) -> l
         if span:
             options += ["-stats_enc_pre:v", str(place / FRAMES)]
             options += ["-stats_enc_pre_fmt:v", "{pts} {tb} {ptsi} {tbi}"]
-        # What is joined may be cut anywhere: where keyframes are rare, no segment is all of the picture.
+        # A result that is joined may be cut anywhere: so no segment is all of a picture with rare keyframes.
         anywhere = picture.copied and not plan.format.segmented
         options += _segment_options(place, seconds, anywhere=anywhere)
     return options
@@ -144,13 +144,13 @@ def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
         return []
     options = [*_sound_options(plan.sound), *_labels(plan, plan.sound)]
     if plan.sound.copied and plan.sound.facts.codec == "aac":
-        # Of a transport stream, each packet has a header. FFmpeg takes it off for MP4, not for segments.
+        # In a transport stream, each packet has a header. FFmpeg removes it for MP4, but not for segments.
         options += ["-bsf:a", "aac_adtstoasc"]
     return [*options, *_segment_options(folder / plan.sound.name, _sound_seconds(plan, plan.sound))]
 
 
 def _sound_seconds(plan: Plan, sound: SoundPlan) -> float:
-    """Return how long the segments of the sound are to be, in seconds: so that the last is not a scrap."""
+    """Return the length of the sound's segments, in seconds, such that the last is not a scrap."""
     duration = sound.facts.duration or plan.duration or 0.0
     end = duration + _PADDING
     count, rest = divmod(end, plan.segment_seconds)
@@ -160,7 +160,7 @@ def _sound_seconds(plan: Plan, sound: SoundPlan) -> float:
 def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str]:
     options = ["-map", f"0:{picture.facts.index}"]
     if picture.copied:
-        # Takes every packet apart, and so finds those that no player could.
+        # Parses every packet, and so finds those that no player could parse.
         return [*options, "-c:v", "copy", "-bsf:v", "trace_headers"]
     options += ["-vf", ",".join(_filters(picture, span))]
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
@@ -180,7 +180,7 @@ def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str
 
 
 def _span_filters(picture: PicturePlan, span: Span) -> list[str]:
-    """Let only the span's frames pass, with their times in the result."""
+    """Return the filters that pass only the span's frames, with their times in the result."""
     base = picture.facts.time_base
     trim = [] if span.first else [f"start_pts={span.start}"]
     trim += [] if span.end is None else [f"end_pts={span.end}"]
@@ -200,9 +200,9 @@ def _filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
     colour = meant(picture.facts)
     if not picture.facts.matrix:
         scale += f":in_color_matrix={colour.matrix}:out_color_matrix={colour.matrix}"
-    # Players guess what is not told, each in its own way: so it is told.
-    told = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
-    filters += [scale, f"setparams={told}", *_to_hd(colour)]
+    # Players guess missing colour tags, each in its own way: so the result has them all.
+    tags = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
+    filters += [scale, f"setparams={tags}", *_to_hd(colour)]
     if picture.held and (span is None or span.first):
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
     if picture.frame_rate:
@@ -213,7 +213,7 @@ def _filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
 def _to_hd(colour: Colour) -> list[str]:
     if is_common(colour):
         return []
-    # Of these, zscale takes every even size.
+    # In these pixel formats, zscale takes every even size.
     pixels = "format=yuv420p10le|yuv422p10le|yuv444p10le"
     if not is_hdr(colour):
         return [pixels, "zscale=primaries=bt709:transfer=bt709:matrix=bt709"]
@@ -222,7 +222,7 @@ def _to_hd(colour: Colour) -> list[str]:
         f"zscale=transfer=linear:npl={_HDR_WHITE}",
         "format=gbrpf32le",
         "zscale=primaries=bt709",
-        # Leaves middle tones as they are, and bends the lights above them.
+        # Leaves mid-tones as they are, and compresses the highlights.
         f"tonemap=mobius:desat=0:peak={_HDR_PEAK}",
         "zscale=transfer=bt709:matrix=bt709:range=limited",
     ]
@@ -232,7 +232,7 @@ def _sound_options(sound: SoundPlan) -> list[str]:
     options = ["-map", f"0:{sound.facts.index}"]
     if sound.copied:
         return [*options, "-c:a", "copy"]
-    # Sound that starts late or has holes is filled with silence, so that it stays with the picture.
+    # Silence fills a late start and gaps, so that the sound stays in step with the picture.
     filters = ",".join([*_channels(sound.facts), "aresample=async=1:first_pts=0", *_mixed(sound)])
     if sound.facts.right is None:
         options += ["-af", filters]
@@ -244,13 +244,13 @@ def _sound_options(sound: SoundPlan) -> list[str]:
 
 
 def _mixed(sound: SoundPlan) -> list[str]:
-    """Return the filters after which surround is stereo: as loud as it was, and never cut off.
+    """Return the filters that mix surround down to stereo, as loud as it was and without clipping.
 
-    The centre and what is behind come to -3 dB in each ear (ITU-R BS.775), no LFE.
+    The centre and the surround channels come to -3 dB in each ear (ITU-R BS.775); the LFE is left out.
     """
     if sound.facts.channels <= 2:
         return []
-    # Only where sums are beyond full scale does the limiter lower them. Its samples have room above that.
+    # The limiter lowers only sums beyond full scale, for which its sample format has room.
     return ["aformat=sample_fmts=dblp:channel_layouts=stereo", "alimiter=limit=0.98:level=0:latency=1"]
 
 
@@ -261,7 +261,7 @@ def _channels(audio: AudioFacts) -> list[str]:
     if audio.channels == 1:
         return ["pan=mono|c0=c0"]
     if audio.layout.startswith("ambisonic"):
-        # Left and right of where its first two channels, the whole and the side, look.
+        # Left and right, from the first two channels: W (all directions) and Y (left minus right).
         return ["pan=stereo|c0=0.5*c0+0.5*c1|c1=0.5*c0-0.5*c1"]
     if audio.channels > 2 and (not audio.layout or "UN" in audio.layout):
         return ["pan=stereo|c0=c0|c1=c1"]
@@ -273,7 +273,7 @@ def _text_input_options(plan: Plan) -> list[str]:
     for text in plan.texts:
         index = text.facts.index
         options += [f"-bsf:{index}", rf"noise=drop=gt(size\,{_LARGEST_CUE})"]
-        # Old ones are not in UTF-8; a cue with a wrong letter is better than none.
+        # Old subtitles may not be in UTF-8; a cue with a wrong letter is better than none.
         options += [f"-sub_charenc_mode:{index}", "ignore"]
     return options
 
@@ -293,7 +293,7 @@ def _text_outputs(plan: Plan, folder: Path) -> list[str]:
     options = []
     for n, text in enumerate(plan.texts):
         options += ["-map", f"0:{text.facts.index}", "-c:s", "copy" if text.copied else text.codec]
-        # Without it, a cue from before the beginning would move all others.
+        # Without this filter, a cue from before the beginning would move all others.
         options += ["-bsf:s", _NOT_BEFORE if segments else _within(plan.duration)]
         options += ["-avoid_negative_ts", "disabled", *_clean()]
         options += ["-f", plan.format.text_muxer, str(folder / subtitle_file(plan, n))]
@@ -301,12 +301,12 @@ def _text_outputs(plan: Plan, folder: Path) -> list[str]:
 
 
 def subtitle_file(plan: Plan, number: int) -> str:
-    """Return where the subtitles of this number, from 0, are written, to be segmented or joined."""
+    """Return the file of the subtitles of this number, from 0, which is segmented or joined later."""
     return f"{SUBTITLES}/{number}.{plan.format.text_suffix}"
 
 
 def _within(duration: float | None) -> str:
-    """Return the filter that leaves out cues beside the media, and ends the last one with it."""
+    """Return the filter that leaves out cues before or after the media, and ends the others with it."""
     if duration is None:
         return rf"{_NOT_BEFORE},setts=duration=min(DURATION\,{_LONGEST_CUE}/TB)"
     drop = rf"{_NOT_BEFORE}+gte(pts*tb\,{duration:.3f})"
@@ -326,12 +326,12 @@ def disposition(text: TextPlan) -> str:
 def labels(plan: Plan, stream: PicturePlan | SoundPlan | TextPlan) -> dict[str, str]:
     """Return the language and the name of a stream of the result, as FFmpeg's metadata."""
     facts = stream.facts
-    told = {}
+    metadata = {}
     if facts.language:
-        told["language"] = languages.code(facts.language, quicktime=plan.format.quicktime)
+        metadata["language"] = languages.code(facts.language, quicktime=plan.format.quicktime)
     if plan.format.names_streams and not isinstance(facts, VideoFacts) and facts.name:
-        told["title"] = facts.name
-    return told
+        metadata["title"] = facts.name
+    return metadata
 
 
 def _labels(plan: Plan, *streams: PicturePlan | SoundPlan | TextPlan) -> list[str]:
@@ -343,17 +343,17 @@ def _labels(plan: Plan, *streams: PicturePlan | SoundPlan | TextPlan) -> list[st
 
 
 def _clean() -> list[str]:
-    # Nothing that tells of a person's phone or place is passed on.
+    # The source's metadata may name a person's phone or place.
     return ["-map_metadata", "-1", "-map_chapters", "-1"]
 
 
 def _segment_options(folder: Path, seconds: float, *, anywhere: bool = False) -> list[str]:
     options = [*_clean(), "-f", "hls", "-hls_time", f"{seconds:g}", "-hls_segment_type", "fmp4"]
-    # An event playlist is written anew with each segment, which by then has its final name.
+    # FFmpeg rewrites an event playlist with each segment, which by then has its final name.
     flags = "temp_file+split_by_time" if anywhere else "temp_file+independent_segments"
     options += ["-hls_playlist_type", "event", "-hls_flags", flags]
     options += ["-hls_segment_options", "movflags=+skip_sidx"]
-    # The encoders' delay is told by edit lists; shifting would move sound and picture apart.
+    # Edit lists state the encoders' delay; shifting times would move sound and picture apart.
     options += ["-avoid_negative_ts", "disabled"]
     options += [
         "-hls_fmp4_init_filename",

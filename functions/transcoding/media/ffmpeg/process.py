@@ -1,9 +1,9 @@
-"""Starts every process that parses strangers' bytes: FFmpeg, ffprobe, the reader of indexes.
+"""Starts every process that parses untrusted bytes: FFmpeg, ffprobe, the reader of indexes.
 
-They run as if a file could take them over. A process gets of the worker's environment only where programs and
-libraries are, so no credentials, and cannot read the worker's own under /proc. It is in a session of its own
-and ends, with all that it may have started, when the worker is done with it or dies. Its input is closed, and
-`Limits` holds it to what it may use.
+A hostile file may take over such a process. So it inherits only the paths of programs and libraries from the
+worker's environment, no credentials, and cannot read that environment under /proc. It has a session of its
+own and is killed, with all that it started, when the worker is done with it or dies. Its input is closed, and
+`Limits` restricts what it may use.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ from typing import IO
 from transcoding.errors import Failure
 from transcoding.media.ffmpeg.tools import Tools
 
-#: What makes two messages of the same kind different.
+#: The numbers in which two messages of the same kind differ.
 _NUMBER = re.compile(r"0x[0-9a-f]+|(?<![A-Za-z0-9])-?\d+(\.\d+)?")
-#: More kinds of messages, and longer ones, than a real source leads to.
+#: The most kinds of messages, and characters of each, that are kept: more than a real source leads to.
 _MOST_KINDS, _LONGEST_KIND = 50, 200
 
-#: prctl(2), and what it is asked for.
+#: prctl(2), and its operations that are used.
 _prctl = ctypes.CDLL(None).prctl
 _prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
-#: What a process gets of the worker's environment. On Lambda, Python needs its libraries' path.
+#: The variables that a process inherits from the worker. On Lambda, Python needs its libraries' path.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
 
-#: What the worker needs of the function's memory for itself, bytes: Python with its clients of AWS has
-#: 100 MiB, and uploads have up to 128 MiB under way.
+#: The function's memory that the worker itself needs, bytes: Python with the AWS clients takes 100 MiB, and
+#: uploads under way take up to 128 MiB.
 _WORKER_MEMORY = 384 << 20
-#: Looking at a source takes less, bytes: ffprobe has 160 MiB for 8K. A hostile header asks for all there is.
+#: The most memory for inspecting a source, bytes: ffprobe takes 160 MiB for 8K, a hostile header all it gets.
 _PROBING_MEMORY = 4 << 30
-#: The most that is told of a source, bytes: three million keyframes have as many.
+#: The most output of inspecting a source, bytes: enough for three million keyframes.
 _PROBING_OUTPUT = 128 << 20
-#: No invocation lasts longer, seconds.
+#: The longest invocation, seconds.
 _LONGEST_INVOCATION = 900.0
-#: The largest /tmp of a function, bytes. A smaller one is full before.
+#: The largest /tmp of a function, bytes. A smaller one is full before a file has this size.
 _LARGEST_STORAGE = 10240 << 20
 
-#: What programs say when they get no more of what they need; whatever they make then may lack something.
+#: Messages of programs that have run out of storage or memory; their results may be incomplete.
 _SHORTAGES = (
     (re.compile("No space left on device|File too large"), Failure.STORAGE_FULL),
     (re.compile("Cannot allocate memory|Memory allocation error"), Failure.MEMORY_FULL),
-    # Of x264, and of the kernel to threads.
+    # x264's message, and FFmpeg's where it cannot start a thread.
     (re.compile(r"malloc of size \d+ failed|pthread_create\(\) failed"), Failure.MEMORY_FULL),
 )
 
@@ -68,8 +68,8 @@ _SHORTAGES = (
 class Limits:
     """What a process may use: bytes of memory and of each file that it writes, and seconds until it ends.
 
-    Memory is what it could write to (RLIMIT_DATA), the libraries that it maps are not counted. Its processor
-    time is limited to all processors for those seconds: that ends it where the worker, stopped, does not.
+    Memory is what the process could write to (RLIMIT_DATA), without the libraries that it maps. Its processor
+    time is limited to `seconds` on every processor, which ends it even if the worker is stopped.
     """
 
     memory: int
@@ -78,12 +78,12 @@ class Limits:
 
 
 def probing_limits(seconds: float) -> Limits:
-    """Return the limits of what looks at a source, whose output counts as a file."""
+    """Return the limits of a process that inspects a source, whose output counts as a file."""
     return Limits(min(_PROBING_MEMORY, _free_memory()), _PROBING_OUTPUT, seconds)
 
 
 def encoding_limits() -> Limits:
-    """Return the limits of what makes a result: all that the function has."""
+    """Return the limits of a process that makes a result: all that the function has."""
     return Limits(_free_memory(), _LARGEST_STORAGE, _LONGEST_INVOCATION)
 
 
@@ -104,8 +104,8 @@ class Ended:
 
 
 def run(command: Sequence[str], limits: Limits, environment: Mapping[str, str] | None = None) -> Ended:
-    """Run a program to its end. Raises TimeoutError where it takes longer than it may."""
-    # Files in memory, for their size to be limited.
+    """Run a program to its end. Raises TimeoutError where it takes longer than its limit."""
+    # Files in memory, not pipes: their size can be limited.
     with _memory_file() as stdout, _memory_file() as stderr:
         process = _start(command, limits, stdout, stderr, environment or {})
         try:
@@ -120,7 +120,7 @@ def run(command: Sequence[str], limits: Limits, environment: Mapping[str, str] |
 
 
 def program(tools: Tools) -> list[str]:
-    """Return how a command of FFmpeg's begins that an `Encoder` runs."""
+    """Return the beginning of an FFmpeg command for an `Encoder`."""
     command = [str(tools.ffmpeg), "-hide_banner", "-nostdin", "-y", "-loglevel", "warning"]
     return [*command, "-nostats", "-progress", "pipe:1", "-stats_period", "0.5"]
 
@@ -139,7 +139,7 @@ class Encoder:
         self.frames = 0
         #: The kinds of messages in its error output: their lines, with N for each number.
         self.kinds: set[str] = set()
-        #: What it has run out of, if anything. It may go on, and leave out what it had no room for.
+        #: STORAGE_FULL or MEMORY_FULL once it has run out of either. It may continue, and leave data out.
         self.shortage: Failure | None = None
         self._stderr: deque[str] = deque(maxlen=60)
         limits = encoding_limits()
@@ -161,7 +161,7 @@ class Encoder:
         self.stop()
 
     def wait(self, seconds: float) -> int | None:
-        """Wait at most so long for the end; return the exit status (negative: a signal), None if it runs.
+        """Wait at most `seconds` for the end; return the exit status (negative: a signal), None if it runs.
 
         Raises TimeoutError where it runs longer than any invocation.
         """
@@ -178,7 +178,7 @@ class Encoder:
         return status
 
     def stop(self) -> None:
-        """End it at once; what it was writing is incomplete."""
+        """Kill it; the file that it was writing is incomplete."""
         _end(self._process)
 
     @property
@@ -195,7 +195,7 @@ class Encoder:
                 self.frames = int(value)
 
     def _read_errors(self, stderr: IO[str]) -> None:
-        # A line may be as long as a hostile file likes.
+        # A hostile file may cause lines of any length.
         for line in iter(lambda: stderr.readline(2000), ""):
             self._stderr.append(line.rstrip())
             if len(self.kinds) < _MOST_KINDS:
@@ -225,7 +225,7 @@ def _start(
         start_new_session=True,
         preexec_fn=_confinement(limits),  # noqa: PLW1509 - it only makes system calls
     )
-    # Where memory runs out all the same, the kernel is to end it, not the worker.
+    # If memory runs out in spite of the limit, the kernel is to kill this process, not the worker.
     with suppress(OSError):
         Path(f"/proc/{process.pid}/oom_score_adj").write_text("1000", encoding="ascii")
     return process
@@ -235,37 +235,37 @@ def _confinement(limits: Limits) -> Callable[[], None]:
     """Return what a new process does before it becomes the program."""
     worker = os.getpid()
     processor_seconds = math.ceil(limits.seconds) * (os.cpu_count() or 1)
-    held = [
+    limited = [
         (which, _allowed(which, value))
         for which, value in (
             (resource.RLIMIT_DATA, limits.memory),
             (resource.RLIMIT_FSIZE, limits.file_size),
             (resource.RLIMIT_CPU, processor_seconds),
-            # What is left of a crash would fill the storage.
+            # A core dump would fill the storage.
             (resource.RLIMIT_CORE, 0),
         )
     ]
 
     def confine() -> None:
-        # Without it, FFmpeg would go on encoding for nobody after a worker was killed.
+        # Otherwise, FFmpeg would continue to encode after its worker was killed.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != worker:
             os._exit(1)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        for which, value in held:
+        for which, value in limited:
             resource.setrlimit(which, (value, value))
 
     return confine
 
 
 def _allowed(which: int, value: int) -> int:
-    """Return a limit that the worker, held to one itself, may set."""
+    """Return the limit, or the worker's own hard limit if that is lower."""
     _, highest = resource.getrlimit(which)
     return value if highest == resource.RLIM_INFINITY else min(value, highest)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process with all that is in its group, and wait for its end."""
+    """Kill a process with all others in its group, and wait for its end."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

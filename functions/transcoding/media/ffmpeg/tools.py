@@ -11,8 +11,8 @@ import certifi
 
 from transcoding.errors import Failure, TaskFailedError
 
-#: What a source may be. No playlists (hls, dash, concat, imf, …) and no image sequences: a source must not be
-#: able to make FFmpeg open anything but itself.
+#: FFmpeg's demuxers for sources. No playlists (hls, dash, concat, imf, …) and no image sequences: a source
+#: must not be able to make FFmpeg open another file.
 DEMUXERS = (
     "aac",
     "ac3",
@@ -48,7 +48,7 @@ DEMUXERS = (
 )
 _PROTOCOLS = {"http": "http,tcp", "https": "https,tls,tcp"}
 
-#: The authorities that FFmpeg trusts, as it has none of its own. The clients of AWS find and use them too.
+#: The certificate authorities that FFmpeg trusts: it has none of its own. The AWS clients use the same file.
 CA_FILE = Path(certifi.where())
 
 #: How long a read may wait for the network, seconds.
@@ -76,7 +76,7 @@ def input_options(url: str) -> list[str]:
     options += ["-probesize", "50M", "-analyzeduration", "20M"]
     if scheme in _PROTOCOLS:
         options += ["-rw_timeout", str(NETWORK_TIMEOUT * 1_000_000)]
-        # A dropped connection is taken up again where it broke, instead of ending the source there.
+        # FFmpeg resumes a dropped connection, instead of taking the break for the source's end.
         options += ["-reconnect", "1", "-reconnect_on_network_error", "1", "-reconnect_on_http_error", "5xx"]
         options += ["-reconnect_delay_max", "8"]
     if scheme == "https":
@@ -85,9 +85,9 @@ def input_options(url: str) -> list[str]:
 
 
 def diagnose(stderr: str, *, opening: bool = False) -> Exception:
-    """Return what FFmpeg's error output tells of: a TaskFailedError, or an OSError where a new try may help.
+    """Return the error behind FFmpeg's error output: TaskFailedError, or OSError where a new try may help.
 
-    `opening`: it was still reading the header.
+    `opening`: FFmpeg was still reading the header.
     """
     passing = _PASSING.search(stderr)
     if passing:
@@ -105,15 +105,15 @@ def diagnose(stderr: str, *, opening: bool = False) -> Exception:
 
 
 def is_cut_short(stderr: str) -> bool:
-    """Tell whether FFmpeg could not read its source to the end: it takes what it has for all of it."""
-    said = _HTTP.findall(stderr)
-    return bool(said) and not said[-1].startswith("Will reconnect")
+    """Return whether FFmpeg could not read its source to the end; its exit status does not show that."""
+    messages = _HTTP.findall(stderr)
+    return bool(messages) and not messages[-1].startswith("Will reconnect")
 
 
 def complaints(kinds: Iterable[str], codec: str) -> frozenset[str]:
-    """Return which kinds of messages complain of frames that could not be decoded, or only with errors.
+    """Return the kinds of messages about frames that could not be decoded, or only with errors.
 
-    `kinds` are an `Encoder`'s, of one that decodes `codec`.
+    `kinds` are those of an `Encoder` that decodes `codec`.
     """
     decoder = f"[{codec} @ "
     return frozenset(
@@ -123,16 +123,16 @@ def complaints(kinds: Iterable[str], codec: str) -> frozenset[str]:
     )
 
 
-#: What FFmpeg itself says, whatever the codec.
+#: FFmpeg's own messages, whatever the codec.
 _UNDECODED = re.compile("corrupt decoded frame|Error submitting packet to decoder|Decoding error: ")
-#: What decoders say of frames that are shown before the keyframe that decoding begins with, and left out.
+#: Decoders' messages about frames that they skip: those shown before the keyframe that decoding begins with.
 _LEADING = re.compile(
     "mmco: unref short failure|co located POCs unavailable|reference picture missing during reorder|"
     "Missing reference picture|number of reference frames .* exceeds max|Could not find ref with POC|"
     "Error constructing the frame RPS|Skipping invalid undecodable NALU|first frame is no keyframe"
 )
 
-#: What is said of a connection; that there is nothing behind the end (416) is no fault of it.
+#: Messages about a connection. 416, for a range behind the end of the file, is not a fault.
 _HTTP = re.compile(
     r"^\[https? @ \w+\] (Will reconnect|.* prematurely|HTTP error (?!416)|Error reading)", re.MULTILINE
 )
@@ -149,7 +149,7 @@ ENCRYPTED_INFO = "The source is encrypted (DRM). Send it without encryption."
 _SYMPTOMS = (
     (r"404 Not Found", Failure.SOURCE_NOT_FOUND, "The source has been removed while it was being read."),
     (r"403 Forbidden", Failure.SOURCE_FORBIDDEN, "The source may no longer be read by the service."),
-    # How samples are encrypted, where it cannot be read.
+    # FFmpeg could not read how samples are encrypted.
     (r"encryption info", Failure.ENCRYPTED, ENCRYPTED_INFO),
     (
         r"moov atom not found",
@@ -159,7 +159,7 @@ _SYMPTOMS = (
     (
         r"not on whitelist",
         Failure.NOT_MEDIA,
-        "The source is not a media file of a supported kind (playlists and scripts are none).",
+        "The source is not a media file of a supported kind (playlists and scripts are not).",
     ),
     (
         r"Decoder \S+ not found|Unsupported codec|no decoder|Decoding requested, but no decoder|"

@@ -1,1 +1,1 @@
-"""What a source holds."""
+"""Inspects sources: which streams they have, and how these can be decoded."""

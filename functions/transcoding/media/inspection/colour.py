@@ -1,4 +1,4 @@
-"""What the colours of a picture mean (ITU-T H.273), where the source tells it and where it does not."""
+"""The meaning of a picture's colours (ITU-T H.273), also where the source lacks colour tags."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HD = Colour("bt709", "bt709", "bt709")
 _SD = Colour("smpte170m", "smpte170m", "smpte170m")
 _UHD = Colour("bt2020", "bt2020-10", "bt2020nc")
 
-#: Pictures up to this many lines are in the colours of ITU-R BT.601 where they do not tell.
+#: Without colour tags, pictures of up to this many lines are in the colours of ITU-R BT.601.
 _STANDARD_DEFINITION = 576
 
-#: What players show right. All else becomes BT.709.
+#: The values that players show correctly. All others become BT.709.
 _COMMON_PRIMARIES = frozenset({"bt709", "bt470bg", "smpte170m"})
 _COMMON_TRANSFERS = frozenset({"bt709", "bt470m", "bt470bg", "smpte170m", "iec61966-2-1", "iec61966-2-4"})
 _COMMON_MATRICES = frozenset({"bt709", "bt470bg", "smpte170m"})
@@ -33,12 +33,12 @@ _RGB_FORMATS = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "x
 
 
 def is_hdr(colour: Colour) -> bool:
-    """Whether its light is beyond what SDR can hold: PQ or HLG."""
+    """Return whether its transfer curve is one of HDR: PQ or HLG."""
     return colour.transfer in _HDR_TRANSFERS
 
 
 def is_common(colour: Colour) -> bool:
-    """Whether every player shows it right."""
+    """Return whether every player shows it correctly."""
     return (
         colour.primaries in _COMMON_PRIMARIES
         and colour.transfer in _COMMON_TRANSFERS
@@ -47,9 +47,9 @@ def is_common(colour: Colour) -> bool:
 
 
 def meant(video: VideoFacts) -> Colour:
-    """Return the picture's colours; what the source does not tell is as it is most likely meant.
+    """Return the picture's colours, with the most likely values for missing tags.
 
-    For RGB, `matrix` is the one to make YUV of it with.
+    For RGB, `matrix` is the one for its conversion to YUV.
     """
     rgb = video.pixel_format.startswith(_RGB_FORMATS)
     if video.primaries == "bt2020" or video.matrix.startswith("bt2020") or video.transfer in _HDR_TRANSFERS:

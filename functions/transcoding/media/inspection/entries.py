@@ -1,8 +1,8 @@
-"""Whether decoding can begin in the middle of a picture: whether its frames are then those of one pass.
+"""Checks whether decoding may begin in the middle of a picture: with the same frames as in one pass.
 
-No index tells it. What only the beginning of a stream says may change every later frame: x264 before build
-151 coded 4:4:4 in a way of its own, and says its build in the first frame alone; parameter sets may be sent
-once; what is called a keyframe may be none. So frames are decoded both ways, and compared.
+No index shows it. Information at the beginning of a stream alone may change every later frame: x264 before
+build 151 coded 4:4:4 in its own way, and names its build in the first frame only; parameter sets may be sent
+once; a frame marked as a keyframe may not be one. So frames are decoded both ways and compared.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from transcoding.media.ffmpeg.tools import Tools, complaints, input_options
 from transcoding.media.inspection.facts import EntryPoint, SourceFacts, VideoFacts
 from transcoding.media.inspection.probe import MAX_PIXELS
 
-#: Which entry point is tried first: FFmpeg may seek to the keyframe before the one that is sought, and this
-#: is the first that surely does not lead to the beginning.
+#: The number, from 0, of the first entry point that is tried: FFmpeg may seek to the keyframe before it,
+#: which must not be the stream's first.
 _TRIED = 2
-#: Where it is tried again if the picture stands still there, as in the black that films begin with, and how
-#: far it is at most worth decoding to get to a point, seconds from the first frame.
+#: Seconds from the first frame: after which another point is tried if the picture is still at the first one,
+#: as in the black that films begin with; and up to which a point is worth decoding to.
 _TRIED_AGAIN, _FARTHEST = 20.0, 60.0
 #: How many frames are compared.
 _FRAMES = 24
-#: Seconds between two looks at FFmpeg.
+#: Seconds between two checks whether FFmpeg has ended.
 _POLL = 0.1
 
-#: What is called again and again while frames are decoded; raises to end it.
+#: Called repeatedly while frames are decoded; raises to end the decoding.
 Watch = Callable[[], None]
 
 
@@ -44,7 +44,7 @@ class _Decoded:
 def reading(url: str, video: VideoFacts, point: EntryPoint | None) -> list[str]:
     """Return FFmpeg's options to read the source at `url` from a point on; None: from its beginning.
 
-    Times stay those of the container, in which points are told.
+    Times stay those of the container, as in entry points.
     """
     options = ["-copyts"]
     if point:
@@ -54,10 +54,10 @@ def reading(url: str, video: VideoFacts, point: EntryPoint | None) -> list[str]:
 
 
 def are_true(tools: Tools, url: str, source: SourceFacts, begin: int, folder: Path, watch: Watch) -> bool:
-    """Return whether frames are those of one pass where decoding begins at an entry point near the beginning.
+    """Return whether decoding from an entry point near the beginning gives the frames of one pass.
 
     `begin` is the tick of the first frame, `folder` one for temporary files. Also True where no point is near
-    enough to be tried.
+    enough to try. Raises what `watch` raises.
     """
     video = source.video
     if video is None:
@@ -85,11 +85,11 @@ def is_like_one_pass(
     folder: Path,
     watch: Watch,
 ) -> bool:
-    """Return whether a span, in ticks, has the frames of one pass where decoding begins at the point.
+    """Return whether decoding a span, in ticks, from the point gives the frames of one pass.
 
-    `complained` are the kinds of complaints of it (`tools.complaints`). If one pass has them too, most of the
-    frames must be the same: what a decoder makes of damaged ones differs from time to time. It takes as long
-    as decoding all that is before the span's end.
+    `complained` are the kinds of complaints about the span (`tools.complaints`). If one pass has them too,
+    only most of the frames must be the same: a decoder conceals damage differently each time. The comparison
+    takes as long as decoding the source up to the span's end. Raises what `watch` raises.
     """
     if source.video is None:
         return True
@@ -135,7 +135,7 @@ def _both_ways(
 
 
 def _digests(path: Path) -> dict[int, str]:
-    """Read what FFmpeg's framehash muxer has written: stream, dts, pts, duration, size, digest."""
+    """Return the digests in a file of FFmpeg's framehash muxer: stream, dts, pts, duration, size, digest."""
     lines = path.read_text().splitlines() if path.exists() else []
     rows = [line.split(",") for line in lines if not line.startswith("#")]
     return {int(row[2]): row[5].strip() for row in rows if len(row) == 6}

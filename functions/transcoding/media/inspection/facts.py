@@ -11,9 +11,9 @@ class VideoFacts:
     """A picture stream, as it is stored: rotation and pixel shape are still to be applied.
 
     `width` and `height` in pixels, `frame_rate` in frames per second, `start` in seconds on the source's own
-    timeline, `duration` in seconds and `bit_rate` in bits per second where the container tells.
+    timeline, `duration` in seconds and `bit_rate` in bits per second; None: unknown.
     `rotation` in degrees clockwise to bring it upright, one of 0, 90, 180, 270; None: by no right angle.
-    `language` is a BCP 47 tag; empty where the source does not tell.
+    `language` is a BCP 47 tag; empty where unknown.
     """
 
     index: int
@@ -30,16 +30,16 @@ class VideoFacts:
     constant_frame_rate: bool = True
     interlaced: bool = False
     full_range: bool = False
-    #: FFmpeg's names; empty where the source does not tell.
+    #: FFmpeg's names; empty where the source has no tag.
     primaries: str = ""
     transfer: str = ""
     matrix: str = ""
-    #: Seconds of a tick, the unit of the stream's times in the container.
+    #: The length of a tick, the unit of the stream's times in the container, in seconds.
     time_base: Fraction = Fraction(1, 90_000)
     start: float = 0.0
     duration: float | None = None
     bit_rate: int | None = None
-    #: Reference frames behind the picture (`has_b_frames`); above 0, packets are not in presentation order.
+    #: Whether packets are not in presentation order: ffprobe's `has_b_frames` is above 0.
     reordered: bool = False
     #: Whether an edit list hides some of it.
     trimmed: bool = False
@@ -48,9 +48,9 @@ class VideoFacts:
 
 @dataclass(frozen=True, slots=True)
 class AudioFacts:
-    """A sound stream. `sample_rate` in hertz, `name` as its makers call it, the rest as in `VideoFacts`.
+    """A sound stream. `sample_rate` in hertz, `name` is its title, the rest as in `VideoFacts`.
 
-    `layout` is FFmpeg's name of the channels' places, empty where the source does not tell.
+    `layout` is FFmpeg's name of the channels' places, empty where unknown.
     `right` is the index of the stream with the right channel, where each channel is a stream of its own.
     """
 
@@ -73,8 +73,8 @@ class AudioFacts:
 class TextFacts:
     """A stream of subtitles that are text, not pictures; `language` and `name` as in `AudioFacts`.
 
-    `default`: shown unless the viewer decides otherwise; `forced`: shown even to who wants none;
-    `hearing_impaired`: it tells of sounds, too.
+    `default`: shown unless the viewer decides otherwise; `forced`: shown even to viewers who want none;
+    `hearing_impaired`: they also describe sounds.
     """
 
     index: int
@@ -101,11 +101,10 @@ class EntryPoint:
 class SourceFacts:
     """A source: its container, the one picture and the one sound stream that a viewer would see and hear.
 
-    `duration` in seconds, None where the container does not tell, `estimated` whether it is only guessed from
-    the size and the first bit rate; `size` in bytes. `keyframes` are the times of all keyframes of the
-    picture, in seconds from the first one, where the container's index tells; `entry_points` are where
-    decoding can begin, as far as they are known. `start` is where the container's timeline begins, in
-    seconds.
+    `duration` in seconds, None where unknown, `estimated` whether it is only guessed from the size and the
+    first bit rate; `size` in bytes. `keyframes` are the times of all keyframes of the picture, in seconds
+    from the first one, None where the container's index does not have them all; `entry_points` are the known
+    places at which decoding can begin. `start` is where the container's timeline begins, in seconds.
     """
 
     container: str

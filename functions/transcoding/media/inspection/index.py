@@ -1,9 +1,9 @@
 """Prints where a stream's keyframes are, as JSON, without reading all of the source.
 
 Run as a program of its own: `python -m transcoding.media.inspection.index URL STREAM [SECONDS]`. Prints the
-times of the keyframes in seconds from the first one, null where the container's index does not tell them all,
-and the entry points (`EntryPoint`) as pairs of ticks. With SECONDS, where there is no index, a keyframe every
-so many seconds is looked for in the source itself.
+times of the keyframes in seconds from the first one, null where the container's index does not have them all,
+and the entry points (`EntryPoint`) as pairs of ticks. With SECONDS, and without an index, it looks up a
+keyframe every SECONDS in the source itself.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from av.video.stream import VideoStream
 
 from transcoding.media.ffmpeg.tools import NETWORK_TIMEOUT, input_options
 
-#: An index that ends this long before the stream does is not whole, seconds.
+#: An index that ends this long before the stream does is incomplete, seconds.
 _TOLERANCE = 15.0
-#: A keyframe is shown at most so many frames after its decoding time (H.264 has up to 16, encoders use 4).
+#: A keyframe is shown at most this many frames after its decoding time (H.264 has up to 16, encoders use 4).
 _REORDERED = 8
-#: Containers of packets with clock times only. What is sought in them may be found somewhat late, so reading
-#: begins so many seconds before a keyframe; and their clocks may jump.
+#: Containers whose packets have clock times only. A seek in them may end somewhat late, so reading begins
+#: this many seconds before a keyframe; and their clocks may jump.
 _CLOCKED, _RUN_UP = frozenset({"mpegts", "mpeg"}), 1.0
-#: A keyframe that is so many seconds from where it was sought tells of a clock that has jumped.
+#: Where a seek ends at a keyframe this many seconds away, the clock has jumped.
 _STRAY = 12.0
 #: Packets read from one place to find a keyframe.
 _MOST_PACKETS = 3000
@@ -34,13 +34,13 @@ Points = list[tuple[int, int]]
 
 
 def from_index(container: InputContainer, stream: VideoStream) -> tuple[list[float] | None, Points]:
-    """Return the keyframes' times, seconds from the first one, and the entry points, as the index tells."""
+    """Return the keyframes' times, in seconds from the first one, and the entry points, from the index."""
     base = stream.time_base or Fraction(1)
     if container.format.name in _CLOCKED:
-        # They have no index. FFmpeg makes one of the packets that it has read, and calls each a keyframe.
+        # They have no index. FFmpeg makes one of the packets that it has read, each marked as a keyframe.
         return None, []
     if "matroska" in container.format.name:
-        # Matroska's cues stand at the end, and are read when first needed.
+        # Matroska's cues are at the end, and are read when first needed.
         container.seek(0, stream=stream)
     entries = [(e.timestamp, e.is_keyframe) for e in stream.index_entries if not e.is_discard]
     duration = stream.duration or _ticks(container, base)
@@ -48,7 +48,7 @@ def from_index(container: InputContainer, stream: VideoStream) -> tuple[list[flo
         return None, []
     if entries[-1][0] - entries[0][0] < duration - _TOLERANCE / base:
         return None, []
-    # Decoding times where all frames are listed, else times of presentation.
+    # Entries have decoding times where all frames are listed, else presentation times.
     later = 0 if all(is_keyframe for _, is_keyframe in entries) else _REORDERED
     points = [
         (time, entries[number + later][0])
@@ -60,13 +60,13 @@ def from_index(container: InputContainer, stream: VideoStream) -> tuple[list[flo
 
 
 def _ticks(container: InputContainer, base: Fraction) -> int:
-    """Return how long a container is, in ticks; Matroska tells when it ends."""
+    """Return how long a container is, in ticks; Matroska stores when it ends instead."""
     start = max(0, container.start_time or 0) if "matroska" in container.format.name else 0
     return int(((container.duration or 0) - start) / av.time_base / base)
 
 
 def looked_up(container: InputContainer, stream: VideoStream, step: float) -> Points:
-    """Find the keyframe that a seek leads to, every `step` seconds. Empty where times are not in order."""
+    """Return the keyframes that seeks every `step` seconds lead to; none where times are not in order."""
     base = stream.time_base or Fraction(1)
     start = float((stream.start_time or 0) * base)
     clocked = container.format.name in _CLOCKED

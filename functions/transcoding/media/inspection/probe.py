@@ -19,33 +19,34 @@ from transcoding.media.ffmpeg import process
 from transcoding.media.ffmpeg.tools import ENCRYPTED_INFO, Tools, diagnose, input_options
 from transcoding.media.inspection.facts import AudioFacts, EntryPoint, SourceFacts, TextFacts, VideoFacts
 
-#: Longer than any container needs to tell about itself over a network, seconds.
+#: How long inspecting a source may take, seconds: longer than any container needs over a network.
 PROBE_TIMEOUT = 90.0
 
-#: Seconds. Above the 26.5 hours that a transport stream's clock counts before it starts over.
+#: The longest source, seconds: above the 26.5 hours after which a transport stream's clock starts over.
 LONGEST = 48 * 3600.0
 
-#: FFmpeg decodes larger pictures only with a limit raised, and no encoder here takes them.
+#: FFmpeg decodes larger pictures only with a raised limit, and no encoder here takes them.
 MAX_SIDE = 16_384
 MAX_PIXELS = 7680 * 4320 * 2
 
-#: Sample entries of encrypted streams that FFmpeg does not see through: Apple's FairPlay.
+#: Sample entries of encrypted streams that FFmpeg does not report as such: Apple's FairPlay.
 _ENCRYPTED_TAGS = frozenset({"drmi", "drms", "p608"})
 
-#: A picture with this share of the largest one's pixels, one in so many, is a proxy of it.
+#: A picture with fewer than one in this many of the largest one's pixels is a proxy of it.
 _PROXY = 4
-#: What covers and thumbnails are in; a camera's film may be, too.
+#: Codecs of covers and thumbnails; also of some cameras' films.
 _IMAGE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpegxl"})
-#: Whose packets, if there are any, tell the number of channels.
+#: Codecs whose packets state the number of channels: without any packet, it is unknown.
 _SELF_DESCRIBING = frozenset({"aac", "aac_latm", "ac3", "eac3", "mp2", "mp3", "dts", "truehd"})
 
-#: More frames than these are hidden on purpose. Of AAC, encoders need two to four to get going.
+#: Hidden frames, of the picture and of sound in AAC, beyond which they are hidden on purpose: AAC encoders
+#: start with two to four.
 _HIDDEN_FRAMES, _PRIMING_FRAMES = 1.5, 5
 #: Samples in a frame of AAC.
 _AAC_FRAME = 1024
 #: Samples a second that sound may have.
 _LOWEST_RATE, _HIGHEST_RATE = 1000, 768_000
-#: Subtitles that are text. Those that are pictures, and teletext, cannot become text here.
+#: Codecs of subtitles that are text. Subtitles that are pictures, and teletext, cannot become text here.
 _TEXT_CODECS = frozenset(
     {
         *("ass", "jacosub", "microdvd", "mov_text", "mpl2", "pjs", "realtext", "sami", "srt", "ssa", "stl"),
@@ -59,16 +60,16 @@ _MAX_SUBTITLES, _MAX_NAME = 32, 80
 def probe(tools: Tools, url: str, size: int, deadline: float = math.inf) -> SourceFacts:
     """Return the facts of the source at `url`, an http(s) URL or a path; `size` is its length in bytes.
 
-    `deadline`, in seconds of `time.monotonic()`, is when it must have told them. Raises TaskFailedError where
-    it is no media, has nothing to show or to hear, cannot be decoded, or takes too long, and OSError where a
+    `deadline`, in seconds of `time.monotonic()`, is when they must be known. Raises TaskFailedError where it
+    is not media, has nothing to show or to hear, cannot be decoded, or takes too long, and OSError where a
     new try may help.
     """
     command = [
         str(tools.ffprobe),
-        # A warning tells of a duration that is estimated.
+        # ffprobe warns where the duration is estimated.
         *("-hide_banner", "-v", "warning"),
         *("-show_format", "-show_streams", "-of", "json"),
-        # The first packets tell of encryption; the streams of such a file look as if they were clear.
+        # In some encrypted files only the packets show it: their streams look clear.
         *("-show_packets", "-read_intervals", "%+#4"),
         *input_options(url),
         url,
@@ -79,7 +80,7 @@ def probe(tools: Tools, url: str, size: int, deadline: float = math.inf) -> Sour
     except TimeoutError:
         raise TaskFailedError(
             Failure.SOURCE_TIMED_OUT,
-            f"The source did not tell within {seconds:.0f} s what it holds. Is it a complete file?",
+            f"The source's streams could not be found within {seconds:.0f} s. Is it a complete file?",
         ) from None
     if done.status == -signal.SIGXFSZ:
         raise TaskFailedError(Failure.DAMAGED, "The source is damaged: its header holds too much.")
@@ -141,10 +142,11 @@ def parse(report: Mapping[str, Any], size: int) -> SourceFacts:
 def with_keyframes(
     source: SourceFacts, url: str, step: float | None = None, deadline: float = math.inf
 ) -> SourceFacts:
-    """Return `source` with its keyframes, as the container's index tells them until the deadline.
+    """Return `source` with the keyframes and entry points in its container's index.
 
-    With `step`, where there is no index, an entry point every so many seconds is looked for. It is done in
-    a process of its own: a hostile file must not be able to take the worker down.
+    They are left out where they cannot be read before the deadline, in seconds of `time.monotonic()`. With
+    `step` and without an index, an entry point is looked up every `step` seconds. All this is done in a
+    process of its own: a hostile file must not be able to take the worker down.
     """
     if source.video is None:
         return source
@@ -167,7 +169,7 @@ def _seconds_left(deadline: float) -> float:
 
 
 def _is_encrypted(part: Mapping[str, Any]) -> bool:
-    # FFmpeg makes a tag of the key that a track of Matroska is locked with.
+    # FFmpeg returns the key's id of an encrypted Matroska track as a tag.
     return (
         part.get("codec_tag_string") in _ENCRYPTED_TAGS
         or "enc_key_id" in part.get("tags", {})
@@ -175,19 +177,19 @@ def _is_encrypted(part: Mapping[str, Any]) -> bool:
     )
 
 
-def _is_still(stream: Mapping[str, Any], heard: bool) -> bool:
-    """Whether it is no moving picture; `heard`: there is sound, of which it may be the cover."""
+def _is_still(stream: Mapping[str, Any], has_sound: bool) -> bool:
+    """Return whether it is no moving picture; `has_sound`: there is sound, whose cover it may be."""
     disposition = stream.get("disposition", {})
     return bool(
         disposition.get("attached_pic")
         or disposition.get("still_image")
         or disposition.get("timed_thumbnails")
-        or (heard and stream.get("codec_name") in _IMAGE_CODECS and stream.get("nb_frames") == "1")
+        or (has_sound and stream.get("codec_name") in _IMAGE_CODECS and stream.get("nb_frames") == "1")
     )
 
 
 def _is_empty(stream: Mapping[str, Any]) -> bool:
-    """Whether it is only announced: no packet of it was there to tell how it sounds."""
+    """Return whether a sound stream is only announced: no packet was found that states its channels."""
     return stream.get("codec_name") in _SELF_DESCRIBING and not int(stream.get("channels") or 0)
 
 
@@ -212,7 +214,7 @@ def _sound_rank(stream: Mapping[str, Any]) -> tuple[bool, bool, bool, int]:
 
 
 def _is_master(sounds: Sequence[Mapping[str, Any]], container: str) -> bool:
-    """Whether each stream is one channel, as in the masters of broadcasters, and not one language of some."""
+    """Return whether each stream is one channel, as in broadcasters' masters, and none a language apart."""
     languages = {s.get("tags", {}).get("language", "und") for s in sounds} - {"und"}
     return (
         len(sounds) >= 2
@@ -236,7 +238,7 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
     _check_decodable(stream)
     if width < 1 or height < 1:
         raise TaskFailedError(
-            Failure.DAMAGED, "The source's video stream does not tell the size of its picture."
+            Failure.DAMAGED, "The source is damaged: the size of its picture is missing. Export it again."
         )
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise TaskFailedError(
@@ -268,9 +270,9 @@ def _video(stream: Mapping[str, Any]) -> VideoFacts:
         constant_frame_rate=bool(real and average and abs(real / average - 1) < Fraction(1, 1000)),
         interlaced=stream.get("field_order", "unknown") not in {"progressive", "unknown"},
         full_range=stream.get("color_range") == "pc" or str(stream.get("pix_fmt", "")).startswith("yuvj"),
-        primaries=_told(stream.get("color_primaries")),
-        transfer=_told(stream.get("color_transfer")),
-        matrix=_told(stream.get("color_space")),
+        primaries=_tag(stream.get("color_primaries")),
+        transfer=_tag(stream.get("color_transfer")),
+        matrix=_tag(stream.get("color_space")),
         time_base=_fraction(stream.get("time_base")) or Fraction(1, 90_000),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
@@ -296,7 +298,7 @@ def _audio(stream: Mapping[str, Any]) -> AudioFacts:
         profile=str(stream.get("profile", "")),
         channels=int(stream.get("channels") or 0),
         sample_rate=sample_rate,
-        layout=_told(stream.get("channel_layout")),
+        layout=_tag(stream.get("channel_layout")),
         start=_seconds(stream.get("start_time"), at_least=None) or 0.0,
         duration=_stream_duration(stream),
         bit_rate=_whole(stream.get("bit_rate")),
@@ -307,7 +309,7 @@ def _audio(stream: Mapping[str, Any]) -> AudioFacts:
 
 
 def _hidden(stream: Mapping[str, Any], rate: Fraction) -> float:
-    """Return how many frames there are more than its duration shows; `rate` in frames per second."""
+    """Return how many frames a stream has beyond its duration; `rate` in frames per second."""
     frames, seconds = _whole(stream.get("nb_frames")), _stream_duration(stream)
     return frames - seconds * float(rate) if frames and seconds else 0.0
 
@@ -326,14 +328,14 @@ def _text(stream: Mapping[str, Any]) -> TextFacts:
 
 
 def _language(stream: Mapping[str, Any]) -> str:
-    # A transport stream may tell several: "eng,fra".
+    # A transport stream may have several: "eng,fra".
     return languages.tag(str(stream.get("tags", {}).get("language", "")).partition(",")[0])
 
 
 def _name(stream: Mapping[str, Any]) -> str:
     tags = stream.get("tags", {})
     name = str(tags.get("title") or tags.get("name") or "")
-    # A playlist has names between double quotes, on one line.
+    # Playlists put names between double quotes, on one line.
     printable = "".join(c if c.isprintable() else " " for c in name.replace('"', "'"))
     return " ".join(printable.split())[:_MAX_NAME]
 
@@ -361,8 +363,8 @@ def _orientation(stream: Mapping[str, Any]) -> tuple[int | None, bool]:
     return 0, False
 
 
-def _told(name: object) -> str:
-    # RGB has no matrix: what it becomes is chosen here.
+def _tag(name: object) -> str:
+    # "gbr" is RGB, which has no matrix: `colour.meant` chooses one.
     return str(name) if name not in {None, "unknown", "reserved", "gbr"} else ""
 
 
@@ -384,7 +386,7 @@ def _stream_duration(stream: Mapping[str, Any]) -> float | None:
 
 
 def _since(start: float, end: float | None) -> float | None:
-    """Return the length of what ends then, in seconds: Matroska tells lengths from 0, wherever they begin."""
+    """Return the seconds from `start` to `end`: Matroska counts lengths from 0, wherever a stream begins."""
     return end - start if end and 0 < start < end else end
 
 

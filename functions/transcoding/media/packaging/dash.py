@@ -94,7 +94,7 @@ def _representation(adaptation_set: Element, rendition: Rendition) -> Element:
 
 
 def _add_subtitles(period: Element, number: int, subtitles: Subtitles) -> None:
-    """Add subtitles in one file, which every player of text reads; their segments are HLS's alone."""
+    """Add subtitles as one file, which every player of text reads; only HLS has them in segments."""
     facts = subtitles.facts
     adaptation_set = SubElement(
         period, "AdaptationSet", {"contentType": "text", "mimeType": webvtt.CONTENT_TYPE}

@@ -17,14 +17,14 @@ _FILE_HEADER, _TAG_HEADER, _TAG_SIZE = 13, 11, 4
 _VIDEO, _SCRIPT = 9, 18
 #: What the script tag begins with, before the number of its properties, and what ends it.
 _METADATA, _END = b"\x02\x00\x0aonMetaData\x08", b"\x00\x00\x09"
-#: What an index, and the room that is left of it, take without their entries, bytes; and each entry.
+#: The sizes of an index without entries, of an empty property of padding, and of an entry, bytes.
 _EMPTY, _PADDING, _ENTRY = 47, 12, 18
 #: The longest property of padding, bytes: FFmpeg reads strings of less than 1024.
 _LONGEST = 1000
 
 
 class Writable(Protocol):
-    """A file that is written from beginning to end, but for what is amended near its beginning."""
+    """A file that is written from beginning to end; only bytes near its beginning are rewritten."""
 
     @property
     def closed(self) -> bool:
@@ -44,18 +44,18 @@ class Writable(Protocol):
         ...
 
     def abort(self) -> None:
-        """Give it up, so that nothing of it is left."""
+        """Discard it, so that nothing of it is left."""
         ...
 
 
 def index_size(keyframes: int) -> int:
-    """Return how many bytes the index of so many keyframes takes."""
+    """Return how many bytes an index of this many keyframes takes."""
     return _EMPTY + _PADDING + _ENTRY * keyframes
 
 
 @contextmanager
 def indexed(opened: AbstractContextManager[Writable], keyframes: int) -> Iterator[Writable]:
-    """Give a file for FFmpeg's muxer; at the end it has an index of at most so many keyframes."""
+    """Yield a file for FFmpeg's muxer, and at the end write an index of at most `keyframes` into it."""
     with opened as file:
         result = _IndexedFlv(file, keyframes)
         yield result
@@ -63,9 +63,9 @@ def indexed(opened: AbstractContextManager[Writable], keyframes: int) -> Iterato
 
 
 class _IndexedFlv:
-    """What is written to it goes to `file`, with room for the index in the script tag that comes first.
+    """Writes to `file`, with room for the index in the script tag that comes first.
 
-    Positions are those of the file without that room.
+    Its positions are those of the file without that room.
     """
 
     def __init__(self, file: Writable, keyframes: int) -> None:
@@ -114,7 +114,7 @@ class _IndexedFlv:
         self._file.write(index + _padding(self._room - len(index)))
 
     def _with_room(self, data: bytes) -> bytes:
-        """Return the file's first bytes with the room. Raises ValueError where they are others."""
+        """Return the file's first bytes with the room. Raises ValueError where they are not its metadata."""
         tag = data[_FILE_HEADER:]
         size = int.from_bytes(tag[1:4])
         end = _TAG_HEADER + size
@@ -139,10 +139,10 @@ class _IndexedFlv:
         )
 
     def _scan(self, data: bytes) -> None:
-        """Find the keyframes in what comes next."""
+        """Find the keyframes in the next bytes."""
         data = self._tail + data
         start = self._written - len(self._tail)
-        # The first two bytes of a picture's tag tell what it is: a keyframe, and no header or end of H.264.
+        # The first two bytes of a picture's tag are its kind: a keyframe, and no header or end of H.264.
         while (at := self._next_tag - start) + _TAG_HEADER + 2 <= len(data):
             size, time = int.from_bytes(data[at + 1 : at + 4]), int.from_bytes(data[at + 4 : at + 7])
             kind, content = data[at + _TAG_HEADER] >> 4, data[at + _TAG_HEADER + 1]
@@ -153,7 +153,7 @@ class _IndexedFlv:
 
 
 def _index(keyframes: Sequence[tuple[int, float]]) -> bytes:
-    """Return the property of the script tag (AMF 0) that tells positions, in bytes, and times, in seconds."""
+    """Return the property of the script tag (AMF 0) with positions, in bytes, and times, in seconds."""
     positions = _numbers(b"filepositions", [at for at, _ in keyframes])
     times = _numbers(b"times", [time for _, time in keyframes])
     return _name(b"keyframes") + b"\x03" + positions + times + _END
@@ -165,7 +165,7 @@ def _numbers(name: bytes, values: Sequence[float]) -> bytes:
 
 
 def _padding(size: int) -> bytes:
-    """Return properties of so many bytes in all, at least _PADDING, that mean nothing."""
+    """Return properties without meaning, of `size` bytes in all, at least _PADDING."""
     # The last two share what is left, so that neither is too small.
     sizes = [_LONGEST] * (size // _LONGEST - 1)
     rest = size - sum(sizes)

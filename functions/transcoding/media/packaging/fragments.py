@@ -1,7 +1,7 @@
-"""Fragmented MP4 (ISO/IEC 14496-12): when it is shown, moving it to another time, and reading it as a stream.
+"""Fragmented MP4 (ISO/IEC 14496-12): reads its times, changes them, and reads it as a stream.
 
 FFmpeg's own reader moves the times of a picture that is stored with negative composition offsets, by a
-distance that it learns while it reads. Here every time is what is stored.
+distance that depends on what it has read so far. Here every time is the stored one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CONTAINERS = frozenset({b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b
 #: Fields that a `tfhd` box (8.8.7) and a `trun` box (8.8.8) have, by their flags.
 _BASE_OFFSET, _ENTRY, _DEFAULTS, _BASE_IS_MOOF = 0x1, 0x2, (0x8, 0x10, 0x20), 0x20000
 _OFFSET, _FIRST_FLAGS, _DURATION, _SIZE, _FLAGS, _COMPOSITION = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800
-#: Of a sample's flags: it cannot be decoded without others.
+#: The flag of a sample that cannot be decoded without others.
 _NOT_SYNC = 0x10000
 
 #: FFmpeg may read this many bytes past the end of a sample's data (AV_INPUT_BUFFER_PADDING_SIZE).
@@ -37,9 +37,9 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """How much there is of a stream; `size` is that of its media, in bytes.
+    """The counts of a stream's samples; `size` is that of their data, in bytes.
 
-    `changes` is how often a sample's duration, or its composition offset, is not that of the one before.
+    `changes` is how often a sample's duration, or its composition offset, differs from the one before.
     `reordered` is the most samples that are decoded before another one and shown after it.
     """
 
@@ -63,7 +63,7 @@ class Content:
 class Init:
     """What an init segment says of its one track: ticks a second, and the tick of its media shown first.
 
-    `delay` is how long nothing is shown before that, in ticks. `configuration` is the decoders' configuration
+    `delay` is how long before that nothing is shown, in ticks. `configuration` is the decoders' configuration
     (the `stsd` box).
     """
 
@@ -111,7 +111,7 @@ class Fragment:
         return min(times), max(time + s.duration for time, s in zip(times, self.samples, strict=True))
 
     def content(self) -> Content:
-        """Count what it holds."""
+        """Return the counts of its samples."""
         return Content(
             len(self.samples),
             sum(sample.keyframe for sample in self.samples),
@@ -125,7 +125,7 @@ class Fragment:
         )
 
     def shown_from(self, time: int) -> Fragment:
-        """Return it with its first sample shown then.
+        """Return it with its first sample shown at `time`, in ticks.
 
         FFmpeg's muxer writes a wrong time of a segment's first frame where the frame rate varies.
         """
@@ -137,8 +137,8 @@ class Fragment:
     def placed(self, start: int, reorder: int, delay: int) -> Fragment:
         """Return a fragment of an encode that begins at 0, moved so that its first frame is shown at `start`.
 
-        `reorder` is how long that frame is decoded before it is shown, `delay` how long it is to be. Frames
-        that are decoded before the first is shown are spread evenly over that time.
+        `reorder` is how long before it is shown that frame is decoded, `delay` how long before it should be,
+        all in ticks. Frames that are decoded before the first is shown are spread evenly over that time.
         """
         shift = start + delay - reorder
         if reorder == delay or self.decode_time >= reorder:
@@ -177,7 +177,8 @@ class FragmentedMp4:
             self.init, samples = next(self._media)
         except StopIteration:
             raise ValueError("there is no media") from None
-        #: The first fragment's samples; with the init segment before it, as it is, for what knows its codec.
+        #: The first fragment's samples, and its bytes with the init segment's, for a reader that knows the
+        #: codec.
         self.first = list(samples)
         self.beginning = bytes(beginning)
         beginning.clear()
@@ -192,7 +193,7 @@ class FragmentedMp4:
 
 
 def read_init(data: bytes | memoryview) -> Init:
-    """Read an init segment. Raises ValueError where it is none of one track."""
+    """Read an init segment. Raises ValueError where it is not one of a single track."""
     boxes = _named(data)
     if len(boxes.get(b"mdhd", ())) != 1 or not boxes.keys() >= {b"mvhd", b"stsd"}:
         raise ValueError("not an init segment of one track")
@@ -211,13 +212,13 @@ def read_init(data: bytes | memoryview) -> Init:
 def with_media_time(data: bytes, media_time: int) -> bytes:
     """Return an init segment whose media are shown from that tick on, without any delay of the track.
 
-    Raises ValueError where it has no edit list to say so.
+    Raises ValueError where that needs an edit list and it has none.
     """
     for name, start, end in _boxes(data):
         if name == b"elst":
             edit = struct.pack(">IIIII", 0, 1, 0, media_time, 0x10000)
             rest = end - start - len(edit)
-            # What more there was becomes a box without meaning, so that all others keep their places.
+            # The rest becomes a box without meaning, so that all other boxes keep their places.
             free = struct.pack(">I4s", rest, b"free") + bytes(rest - 8) if rest else b""
             return data[: start - 8] + struct.pack(">I4s", 8 + len(edit), name) + edit + free + data[end:]
     if media_time:
@@ -226,7 +227,7 @@ def with_media_time(data: bytes, media_time: int) -> bytes:
 
 
 def is_whole(data: bytes) -> bool:
-    """Tell whether a file ends with the end of a box, as it does unless the disk was full."""
+    """Return whether a file ends with the end of a box, as it does unless the disk was full."""
     try:
         return sum(8 + end - start for name, start, end in _boxes(data, inside=False)) == len(data) > 0
     except ValueError:
@@ -299,7 +300,7 @@ def _defaults(header: memoryview) -> tuple[int, int, int]:
     """Return a `tfhd` box's duration, size and flags of samples that do not have their own."""
     flags = int.from_bytes(header[1:4])
     if flags & _BASE_OFFSET or not flags & _BASE_IS_MOOF:
-        raise ValueError("a fragment that can be read only where it was written")
+        raise ValueError("a fragment with offsets from the beginning of its file")
     at = 12 if flags & _ENTRY else 8
     values = []
     for flag in _DEFAULTS:
@@ -337,7 +338,7 @@ def _reordered(times: list[int]) -> int:
 
 
 def _media(stream: Readable, beginning: bytearray) -> Iterator[tuple[Init, Iterator[Coded]]]:
-    """Read fragment after fragment; `beginning` gets what the first is made of."""
+    """Yield fragment after fragment; the bytes up to the end of the first are added to `beginning`."""
     init = fragment = None
     begun = False
     for name, box, start in _read_boxes(stream):
@@ -349,9 +350,9 @@ def _media(stream: Readable, beginning: bytearray) -> Iterator[tuple[Init, Itera
             fragment = read(box)
         elif name == b"mdat":
             if init is None or fragment is None:
-                raise ValueError("media that nothing describes")
+                raise ValueError("media without a description")
             if sum(sample.size for sample in fragment.samples) != len(box) - start:
-                raise ValueError("a fragment that describes something else than it holds")
+                raise ValueError("a fragment whose description does not match its media")
             begun = True
             yield init, _coded(init, fragment, box[start:])
             fragment = None
@@ -366,7 +367,7 @@ def _coded(init: Init, fragment: Fragment, data: memoryview) -> Iterator[Coded]:
 
 
 def _read_boxes(stream: Readable) -> Iterator[tuple[bytes, memoryview, int]]:
-    """Read (name, box, start of its content) of box after box; behind each is the padding that media need."""
+    """Yield (name, box, start of its content) of each box; behind each is the padding that media need."""
     while header := _read(stream, b"", 8, may_end=True):
         size, name = struct.unpack(">I4s", header)
         if size == 1:
@@ -378,7 +379,7 @@ def _read_boxes(stream: Readable) -> Iterator[tuple[bytes, memoryview, int]]:
 
 
 def _read(stream: Readable, begun: bytes | memoryview, size: int, *, may_end: bool = False) -> memoryview:
-    """Read on after what is there, until there are `size` bytes."""
+    """Return `size` bytes: those of `begun`, and the next ones of the stream."""
     data = memoryview(bytearray(size + _PADDING))[:size]
     data[: len(begun)] = begun
     at = len(begun)

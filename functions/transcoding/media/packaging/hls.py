@@ -57,7 +57,7 @@ class Rendition:
 
     The init segment and the segments are named relative to that; WebVTT has no init segment and no codec.
     `timescale` is in ticks a second. `language` is a BCP 47 tag; it and `name` are empty where the source
-    has none. `picture` is there of pictures only, and `channels` of sound.
+    has none. `picture` is set for pictures only, and `channels` for sound.
     """
 
     uri: str
@@ -111,7 +111,7 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Subtitles:
-    """Subtitles as a rendition; `file` is all of their text in one, relative to the master playlist."""
+    """Subtitles as a rendition; `file` names one file with all of their text, beside the master playlist."""
 
     facts: TextFacts
     rendition: Rendition
@@ -130,7 +130,7 @@ def finished_segments(playlist: str) -> list[str]:
 
 
 def is_ended(playlist: str) -> bool:
-    """Tell whether a media playlist lists all segments that there will be."""
+    """Return whether a media playlist is complete: no more segments follow."""
     return "#EXT-X-ENDLIST" in playlist
 
 
@@ -157,7 +157,7 @@ def media_playlist(rendition: Rendition, target: int = 0) -> str:
 def master_playlist(
     pictures: Sequence[Rendition], sound: Rendition | None, subtitles: Sequence[Subtitles] = ()
 ) -> str:
-    """Render the playlist that a player opens: a variant a picture, their sound and subtitles in common.
+    """Render the playlist that a player opens: a variant for each picture, all with the same sound and text.
 
     Sound and pictures are in playlists of their own, so that each can be made apart from the others. Without
     a picture, the sound is the one variant.

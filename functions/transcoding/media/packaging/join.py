@@ -32,17 +32,17 @@ _StreamT = TypeVar("_StreamT", bound=Stream)
 _REPORT_INTERVAL = 0.25
 #: Bytes that are written at once.
 _BUFFER = 1 << 20
-#: What stands before the media besides the index, bytes.
+#: Room for what precedes the media besides the index, bytes.
 _HEADERS = 1 << 16
 #: How often an index may turn out larger than the room that is kept for it.
 _TRIES = 3
-#: In an MP4, sound and picture alternate every so many seconds: shorter turns make the index larger.
+#: In an MP4, sound and picture take turns of this many seconds: shorter turns make the index larger.
 _TURN = 1.0
 #: FFmpeg lets no run of one stream be longer, bytes (movenc.c).
 _LONGEST_RUN = 1 << 20
 #: AV_PKT_DATA_SKIP_SAMPLES
 _SKIP_SAMPLES = 11
-#: As the ffmpeg program has it: how long a transport stream's packets may wait to be decoded, microseconds.
+#: The ffmpeg program's default: how long a transport stream's packets may wait to be decoded, microseconds.
 _OPTIONS = MappingProxyType({"max_delay": "700000"})
 
 
@@ -51,7 +51,7 @@ class Piece:
     """One stream of the result.
 
     `open` opens it from its beginning each time it is called: an init segment and all fragments; of text,
-    any container that FFmpeg reads. Its index's size follows from `content` and `seconds`, the length.
+    any container that FFmpeg reads. The size of its index follows from `content` and `seconds`, its length.
     `labels` are its metadata; `text_flags`, of text only, FFmpeg's dispositions, joined by a plus.
     """
 
@@ -67,14 +67,13 @@ class Piece:
         return self.text_flags is not None
 
 
-#: Opens the result; its first bytes, as many as the argument says, can be amended. It is complete when the
-#: block ends; when an
-#: exception ends the block, nothing is left of it.
+#: Opens the result; its first bytes, as many as the argument says, can be rewritten. It is complete when the
+#: block ends; when an exception ends the block, nothing is left of it.
 Opening = Callable[[int], AbstractContextManager[Writable]]
 
 
 def _mp4_index(pieces: Sequence[Piece]) -> int:
-    # What each track has; then the tables stsz, stss, stts with ctts, and for each chunk stsc with co64.
+    # The boxes of each track; then the tables stsz, stss, stts with ctts, and for each chunk stsc with co64.
     chunks = sum(2 * p.seconds / _TURN + 2 * p.content.size / _LONGEST_RUN + 64 for p in pieces)
     tables = sum(4 * (p.content.samples + p.content.keyframes) + 9 * p.content.changes for p in pieces)
     return 4096 * (len(pieces) + 1) + tables + 20 * int(chunks)
@@ -108,8 +107,8 @@ _INDEXES = MappingProxyType({"mp4": _MP4, "mov": _MP4, "matroska": _MATROSKA, "w
 def join(pieces: Sequence[Piece], muxer: str, opening: Opening, report: Callable[[float], None]) -> None:
     """Make one file of the pieces, its index in front where the format has one.
 
-    `report` takes the share that is done, and may raise to end the join. Raises ValueError where a piece is
-    not what it should be, what opening, reading and writing raise, and FFmpegError.
+    `report` takes the fraction that is done, and may raise to end the join. Raises ValueError where a piece
+    is not a stream that can be joined, what opening, reading and writing raise, and FFmpegError.
     """
     index = _INDEXES.get(muxer)
     if muxer == "flv":
@@ -146,7 +145,7 @@ def _join_once(
     report: Callable[[float], None],
 ) -> None:
     with result as file, ExitStack() as stack:
-        # FFmpeg must not write an end to what was given up: so that is closed first.
+        # An abandoned result is closed before its container, so that FFmpeg cannot write an end to it.
         stack.push(lambda kind, error, trace: file.abort() if kind else None)
         container = av.open(
             cast("IO[bytes]", file), "w", format=muxer, options={**_OPTIONS, **options}, buffer_size=_BUFFER
@@ -203,7 +202,7 @@ def _add_stream(
     stream.metadata.update(piece.labels)
     stream.time_base = Fraction(1, timescale)
     if piece.seconds:
-        # FFmpeg has found that of the first fragment.
+        # FFmpeg knows that of the first fragment only.
         stream.codec_context.bit_rate = round(piece.content.size * 8 / piece.seconds)
     return _media_packets(stream, media, depth, frame)
 
@@ -215,7 +214,7 @@ def _copy(container: OutputContainer, template: _StreamT) -> _StreamT:
 def _media_packets(
     stream: Stream, media: FragmentedMp4, depth: int, frame: int | None
 ) -> Iterator[tuple[float, Packet[Stream]]]:
-    """Return the media's packets; `frame` is how long what a packet of sound decodes to is, in ticks."""
+    """Yield the media's packets; `frame` is the length of what a packet of sound decodes to, in ticks."""
     timescale = media.init.timescale
     time_base = Fraction(1, timescale)
     for sample, decoded in _with_decode_times(media, depth):
@@ -225,23 +224,23 @@ def _media_packets(
         packet.is_keyframe = sample.keyframe
         packet.stream = stream
         if frame and sample.duration < frame:
-            # The encoder has filled up the last frame.
+            # The encoder has padded the last frame.
             packet.set_sidedata(_skip(frame - sample.duration))
         yield decoded / timescale, packet
 
 
 def _skip(ticks: int) -> PacketSideData:
-    """Return the side data that hides so many ticks of the end of what a packet decodes to."""
+    """Return the side data that hides the last `ticks` of what a packet decodes to."""
     side_data = PacketSideData(_SKIP_SAMPLES, 10)  # type: ignore[call-arg]
     side_data.update(struct.pack("<IIBB", 0, ticks, 0, 0))
     return side_data
 
 
 def _with_decode_times(media: FragmentedMp4, depth: int) -> Iterator[tuple[Coded, int]]:
-    """Return samples with the times they are decoded, in a stream where `depth` frames wait for later ones.
+    """Yield samples with their decoding times, in a stream where `depth` frames wait for later ones.
 
-    They are the times of presentation, in order, `depth` frames later. What is stored would not do: it begins
-    anew with each part, and each frame is decoded too late for some that are to be shown.
+    These are the presentation times, in order, `depth` frames later. The stored decoding times do not fit:
+    they begin anew with each part, and are later than the presentation times of some frames.
     """
     ahead = sorted(sample.time for sample in media.first)[: depth + 1]
     while len(ahead) <= depth:
@@ -270,7 +269,7 @@ def _add_text(
 
 def _text_packets(stream: Stream, source: InputContainer) -> Iterator[tuple[float, Packet[Stream]]]:
     for packet in source.demux():
-        # The last one only says that there are no more.
+        # The last packet only marks the end.
         if packet.dts is not None:
             packet.stream = stream
             yield float(packet.dts * packet.time_base), packet
@@ -298,7 +297,7 @@ def _matroska_header(sound: AudioStream, padding: int) -> bytes:
     ]
     track = _ebml(0xAE, b"".join(_ebml(*field) for field in entry))
     info = _ebml(0x1549A966, _ebml(0x2AD7B1, (1_000_000).to_bytes(4)))
-    # FFmpeg reads on until media begins: a cluster, here without any.
+    # FFmpeg reads until media begins: until a cluster, here an empty one.
     cluster = _ebml(0x1F43B675, _ebml(0xE7, bytes(1)))
     segment = _ebml(0x18538067, info + _ebml(0x1654AE6B, track) + cluster)
     return _ebml(0x1A45DFA3, _ebml(0x4282, b"matroska")) + segment

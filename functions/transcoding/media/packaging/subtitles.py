@@ -12,7 +12,7 @@ CONTENT_TYPE = "text/vtt"
 #: Length of a segment, seconds: text is small, and its target duration may differ (RFC 8216, 6.2.4).
 SEGMENT_SECONDS = 60
 
-#: How much is taken, which no text to be read gets near: of a stream in bytes and cues, of a cue and of a
+#: Limits far above any text that is meant to be read: of a stream in bytes and cues, of a cue and of a
 #: segment in characters.
 MAX_BYTES, MAX_CUES = 8 * 1024 * 1024, 20_000
 MAX_CUE, _MAX_SEGMENT = 2000, 100_000
@@ -25,7 +25,7 @@ _OPEN_END = 2**32 - 1000
 
 _TIME = r"(?:(\d{1,4}):)?(\d{2}):(\d{2})\.(\d{3})"
 _TIMING = re.compile(rf"{_TIME}[ \t]+-->[ \t]+{_TIME}([ \t].*)?")
-#: No region: what defines them is not taken over.
+#: No `region`: the definitions of regions are not taken over.
 _SETTING = re.compile(r"(?:vertical|line|position|size|align):[\w.,%+-]+")
 _TAG = re.compile(r"</?(?:[biu]|c|v|lang|ruby|rt)(?:\.[\w.-]+)*(?:[ \t][^<>&\n]*)?>")
 _ENTITY = re.compile(r"&(?:amp|lt|gt|lrm|rlm|nbsp|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});")
@@ -48,7 +48,7 @@ def read(vtt: bytes, duration: float) -> list[Cue]:
     """Return the cues of what FFmpeg wrote, in order, all within the media's `duration` in seconds."""
     found: list[Cue] = []
     texts: list[list[str]] = []
-    # A line that is no timing belongs to the cue before, also after a blank one: text may hold blank lines.
+    # A line that is not a timing belongs to the cue before, also after a blank line: text may have those.
     for line in vtt[:MAX_BYTES].decode(errors="replace").replace("\0", "").splitlines():
         timing = _TIMING.fullmatch(line)
         if timing:
@@ -107,8 +107,8 @@ def _render(header: str, cues: Sequence[Cue]) -> str:
 
 
 def _clean(lines: Sequence[str]) -> str:
-    """Return a cue's text: bounded, no blank lines, and nothing in it that is not text or a tag of WebVTT."""
-    # ASS has a space of its own that does not break.
+    """Return a cue's text: of limited length, without blank lines, and with no markup but WebVTT's tags."""
+    # ASS writes a no-break space as \h.
     kept = [line.replace(r"\h", "\N{NO-BREAK SPACE}").strip() for line in lines]
     kept = [line for line in kept if line and not _DRAWING.fullmatch(line)]
     text = "\n".join(kept)[:MAX_CUE]

@@ -81,8 +81,8 @@ class SoundCodec:
 
     `encoder` are FFmpeg's options, with `{bit_rate}`, bits per second, in braces. `copyable_profiles`: the
     profiles that may be copied; None: any. `cd_rates`: whether it is made at 44.1 kHz where the source is of
-    that family; else at 48 kHz. `sample_bits` are those of every sample; 0 where that depends on what is
-    heard. `codec_string` as in `PictureCodec`.
+    that family; else at 48 kHz. `sample_bits` is the size of every sample; 0 where it depends on the
+    sound. `codec_string` as in `PictureCodec`.
     """
 
     name: str

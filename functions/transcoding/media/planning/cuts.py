@@ -95,7 +95,7 @@ def is_large_copy(source: SourceFacts, plan: Plan) -> bool:
 def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[Span, ...]:
     """Cut the picture into parts of about `length` seconds; a single one where no entry points are known.
 
-    Their number is such that each of the workers has as many; the sound is one as well.
+    Their number is such that every worker gets equally many; the sound counts as one of them.
     """
     facts = plan.source_picture
     if facts is None:
@@ -103,7 +103,7 @@ def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[S
     first = begin(source)
     end = first + _ticks(facts.duration or source.duration or 0.0, facts)
     points = [point.complete_from for point in source.entry_points]
-    jumps = not plan.tells_lengths and any(
+    jumps = not plan.stores_durations and any(
         (b - a) * facts.time_base > LONGEST_GAP for a, b in pairwise(points)
     )
     if not points or jumps:
@@ -129,7 +129,7 @@ def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[S
 def needed_entry_points(source: SourceFacts, spans: Sequence[Span]) -> tuple[EntryPoint, ...]:
     """Return the entry points that parts begin reading at, and those where the rest of one may begin.
 
-    A source may have one for each of its frames; these are as many as a few a part.
+    A source may have one for each of its frames; these are a few for each part.
     """
     points = source.entry_points
     if not points:
@@ -161,7 +161,7 @@ def span_frames(plan: Plan, span: Span) -> float:
 
 
 def span_seconds(plan: Plan, span: Span) -> float:
-    """Return how long a part is, in seconds; of the last one, about."""
+    """Return how long a part is, in seconds; an estimate for the last one."""
     facts = plan.source_picture
     if facts is None:
         return 0.0
@@ -174,7 +174,7 @@ def span_seconds(plan: Plan, span: Span) -> float:
 
 
 def segment_seconds(plan: Plan, span: Span) -> float:
-    """Return how long a part's segments are to be, in seconds: alike, so that the last is not a scrap."""
+    """Return the length of a part's segments, in seconds: equal, so that the last is not a scrap."""
     length = span_seconds(plan, span)
     return length / math.ceil(length / plan.segment_seconds) if length else plan.segment_seconds
 
@@ -193,7 +193,7 @@ def entry_point(source: SourceFacts, start: int) -> EntryPoint | None:
         start -= _ticks(float(_BEFORE / source.video.frame_rate), source.video)
     at = bisect_right(source.entry_points, start, key=lambda point: point.complete_from)
     point = source.entry_points[at - 1] if at else None
-    # To seek to the very first frame may fail, and lead elsewhere.
+    # A seek to the very first frame may fail, or lead elsewhere.
     return point if point and point.seek > begin(source) else None
 
 

@@ -26,7 +26,7 @@ class Format:
 
     `target` is the name of the object that `target_url` points at, and `content_type` its media type.
     `picture` and `sound` are the codecs; None: the result has no such stream.
-    `text` are FFmpeg's names of the codecs of subtitles that it holds, first the one that all others become.
+    `text` are FFmpeg's names of its codecs of subtitles; all other subtitles are converted to the first.
     `short_side` in pixels, `frame_rate` in frames per second and `seconds` are the most of each, None: any.
     """
 

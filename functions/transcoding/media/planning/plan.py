@@ -109,7 +109,7 @@ class Plan:
     sound: SoundPlan | None
     segment_seconds: float = SEGMENT_SECONDS
     #: Whether the container stores each frame's duration, so that a long one is meant.
-    tells_lengths: bool = False
+    stores_durations: bool = False
     texts: tuple[TextPlan, ...] = ()
     origin: float = 0.0
     source_start: float | None = None
@@ -186,7 +186,7 @@ def plan(
         pictures=pictures,
         sound=sound,
         segment_seconds=seconds or SEGMENT_SECONDS,
-        tells_lengths=source.container.startswith("mov"),
+        stores_durations=source.container.startswith("mov"),
         texts=_plan_texts(source, target, may_copy=may_copy) if with_text else (),
         origin=origin,
         source_start=None if source.container in _CLOCKED else source.start,
@@ -218,7 +218,7 @@ def _plan_pictures(
     if video is None or codec is None:
         return ()
     late = start = video.start - origin
-    # In segments, a late start would need an edit list that not every player goes by.
+    # In segments, a late start would need an edit list, which not every player follows.
     held = target.segmented and late > _IN_STEP
     if target.segmented:
         # The first segment begins with the picture.

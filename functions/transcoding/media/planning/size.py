@@ -5,15 +5,15 @@ from __future__ import annotations
 from transcoding.media.inspection.facts import SourceFacts
 from transcoding.media.planning.plan import Plan, picture_bit_rate
 
-#: So much of what a source promises, its result has at least: containers round, and last packets get lost.
+#: The share of its estimated size that a result has at least: containers round, and last packets get lost.
 _KEPT = 0.95
 
 
 def least_size(source: SourceFacts, plan: Plan) -> int:
     """Return how many bytes the result takes at least, as far as that is known before it is made.
 
-    What is copied stays as large as it is, and PCM takes the same at all times. What else is encoded takes as
-    much as there is to see and to hear, so nothing is counted of it.
+    A copied stream keeps its size, and PCM has a constant bit rate. The size of any other encoded stream
+    depends on its content, so it is not counted.
     """
     if plan.estimated:
         return 0
@@ -27,5 +27,5 @@ def least_size(source: SourceFacts, plan: Plan) -> int:
             copied += (sound.facts.bit_rate or 0) * seconds
         else:
             encoded += sound.codec.sample_bits * sound.channels * sound.sample_rate * seconds
-    # Whatever rates the source tells, no more can be copied than it has.
+    # Whatever bit rates the source declares, no more bytes can be copied than it has.
     return int(_KEPT * (min(copied / 8, source.size) + encoded / 8))
