@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import BUCKET, QUEUE_URL, Aws, unsent
+from transcoding.data import task_table
 from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
@@ -248,6 +249,24 @@ def test_a_message_that_comes_before_its_task_is_stored_comes_again(run, age, se
     with pytest.raises(RetryLaterError) as error:
         run("notyet00", age)
     assert error.value.seconds == seconds
+
+
+def test_a_message_comes_again_also_where_its_task_is_stored_right_after_it_was_looked_for(
+    run, table, monkeypatch
+):
+    get = table.get
+
+    def get_and_store(task_id):
+        found = get(task_id)
+        monkeypatch.setattr(table, "get", get)
+        monkeypatch.setattr(task_table, "_new_id", lambda: task_id)
+        table.create("s3://source/key", 5, "mp4", None, lambda task_id: True)
+        return found
+
+    monkeypatch.setattr(table, "get", get_and_store)
+    with pytest.raises(RetryLaterError):
+        run("notyet00")
+    assert run("notyet00", 1.1) is Outcome.SUCCEEDED
 
 
 def test_a_message_whose_task_was_never_stored_is_dropped(run):

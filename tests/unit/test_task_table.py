@@ -21,7 +21,14 @@ from tests.conftest import TABLE, TABLE_SCHEMA, Aws, Clock, unsent
 from transcoding.data import task_table
 from transcoding.data.records import TaskRecord
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import ApiError, Failure, LeaseLostError, TaskFailedError, UnavailableError
+from transcoding.errors import (
+    ApiError,
+    Failure,
+    LeaseLostError,
+    TaskFailedError,
+    UnavailableError,
+    UnknownTaskError,
+)
 from transcoding.model import Status, Task
 
 LEASE = timedelta(seconds=60)
@@ -242,7 +249,8 @@ def test_what_is_final_stays(table: TaskTable, clock: Clock, end: str) -> None:
 
 def test_unknown_tasks_are_nothing(table: TaskTable, aws: Aws) -> None:
     assert table.get("neverwas") is None
-    assert table.claim("neverwas", "worker", LEASE) is None
+    with pytest.raises(UnknownTaskError):
+        table.claim("neverwas", "worker", LEASE)
     assert table.delete("neverwas", RETENTION) is None
     assert table.fail_unowned("neverwas", Failure.WORKER_LOST, "Lost.") is False
     table.mark_waiting("neverwas")

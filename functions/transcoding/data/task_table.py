@@ -25,7 +25,14 @@ from transcoding.data import periods
 from transcoding.data.counts import Counts
 from transcoding.data.records import IdempotencyRecord, TaskRecord
 from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, available, end_lease, new_mark
-from transcoding.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError, TaskFailedError
+from transcoding.errors import (
+    WORKER_LOST_INFO,
+    ApiError,
+    Failure,
+    LeaseLostError,
+    TaskFailedError,
+    UnknownTaskError,
+)
 from transcoding.model import MAX_ATTEMPTS, Status, Task
 
 #: How long a task, or a part of one, may wait for a worker before the sweep sends it again; the next time,
@@ -139,12 +146,14 @@ class TaskTable(Table):
     def claim(self, task_id: str, owner: str, lease: timedelta) -> Task | None:
         """Take a task up: for another attempt or, if it has parts and all are done, to finish the attempt.
 
-        None when there is nothing to do: it is done, deleted, unknown, a live worker has it, or its parts are
-        not done. Raises TaskFailedError where the lease of its last worker is over: it ends here
-        (WORKER_LOST). A task with parts stays in the attempt that cut it: it is never planned again.
+        None when there is nothing to do: it is done, deleted, a live worker has it, or its parts are not
+        done. Raises UnknownTaskError, and TaskFailedError where the lease of its last worker is over: it ends
+        here (WORKER_LOST). A task with parts stays in the attempt that cut it: it is never planned again.
         """
         task, now = self.get(task_id), self._clock()
-        if task is None or task.status not in _UNFINISHED or task.parts_left:
+        if task is None:
+            raise UnknownTaskError(task_id)
+        if task.status not in _UNFINISHED or task.parts_left:
             return None
         if task.lease_expires_at >= now:
             return task if task.lease_owner == owner else None

@@ -22,6 +22,7 @@ from transcoding.errors import (
     StaleAttemptError,
     TaskFailedError,
     UnavailableError,
+    UnknownTaskError,
 )
 from transcoding.model import Part, Status, Task
 from transcoding.pipeline.progress import Report
@@ -99,10 +100,13 @@ class Job:
         except TaskFailedError as error:
             logger.warning("failed", task_id=task_id, error_code=int(error.code))
             return Outcome.FAILED
-        if task is None:
-            if age < _STORING_SECONDS and self._table.get(task_id) is None:
+        except UnknownTaskError:
+            if age < _STORING_SECONDS:
                 # As long again, so that it comes no more often than a message may.
-                raise RetryLaterError(task_id, max(1, round(age)))
+                raise RetryLaterError(task_id, max(1, round(age))) from None
+            logger.info("no such task", task_id=task_id)
+            return Outcome.IDLE
+        if task is None:
             logger.info("nothing to do", task_id=task_id)
             return Outcome.IDLE
         logger.info("taken up", task_id=task.id, attempt=task.attempt, origin_url=task.origin_url)
