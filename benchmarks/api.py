@@ -50,6 +50,7 @@ def comparisons(stack: Stack) -> Iterator[Comparison]:
         "TABLE_NAME": stack["table"],
         # A queue without a worker.
         "QUEUE_URL": queue,
+        "OUTPUT_BASE_URL": stack["output_base_url"],
         "POWERTOOLS_SERVICE_NAME": "bench",
         "POWERTOOLS_METRICS_NAMESPACE": "bench",
         "POWERTOOLS_TRACE_DISABLED": "true",

@@ -114,7 +114,6 @@ class Bench:
             "TABLE_NAME": self._table(),
             "QUEUE_URL": self._queue,
             "OUTPUT_BUCKET": stack["output_bucket"],
-            "OUTPUT_BASE_URL": stack["output_base_url"],
             "LEASE_SECONDS": self.parameters["LeaseSeconds"],
             "MAX_WORKERS": self.parameters["MaxWorkers"],
             "PART_SECONDS": self.parameters["PartSeconds"],
@@ -164,6 +163,7 @@ class Bench:
                     "messageId": message["MessageId"],
                     "receiptHandle": message["ReceiptHandle"],
                     "body": message["Body"],
+                    "attributes": message["Attributes"],
                     "eventSource": "aws:sqs",
                 }
                 seconds = _PART_TIME if job["step"] == "part" else _TASK_TIME
@@ -177,7 +177,12 @@ class Bench:
     def _messages(self) -> Iterator[dict[str, Any]]:
         """Yield the queue's messages until there are no more. Delete each one when it is done."""
         while True:
-            answer = self._sqs.receive_message(QueueUrl=self._queue, WaitTimeSeconds=1, VisibilityTimeout=900)
+            answer = self._sqs.receive_message(
+                QueueUrl=self._queue,
+                WaitTimeSeconds=1,
+                VisibilityTimeout=900,
+                MessageSystemAttributeNames=["SentTimestamp"],
+            )
             if not answer.get("Messages"):
                 return
             (message,) = answer["Messages"]

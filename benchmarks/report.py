@@ -137,6 +137,28 @@ def _sound(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _tasks(result: Mapping[str, Any]) -> str:
+    pages = _table(
+        (f"{result['tasks']:,} tasks: a page", "limit", "requests, one after the other", "read units"),
+        [(row["place"], row["limit"], row["requests"], f"{row['units']:g}") for row in result["pages"]],
+    )
+    writes = _table(
+        ("call", "requests", "units"),
+        [(row["call"], row["requests"], f"{row['units']:g}") for row in result["writes"]],
+    )
+    load = result["sustained"]
+    sustained = _table(
+        ("created", "deleted", "503", "transactions", "cancelled", "a call takes: median", "99 %", "longest"),
+        [
+            (
+                *(load[name] for name in ("created", "deleted", "503", "transactions", "cancelled")),
+                *(_time(load[name]) for name in ("median", "p99", "longest")),
+            )
+        ],
+    )
+    return "\n\n".join((pages, writes, sustained))
+
+
 def _time(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
 
@@ -149,4 +171,5 @@ _TABLES: Mapping[str, Callable[[Any], str]] = {
     "simulation": _simulation,
     "costs": _costs,
     "sound": _sound,
+    "tasks": _tasks,
 }

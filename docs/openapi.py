@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
     "AWS_DEFAULT_REGION": "us-east-1",
+    "OUTPUT_BASE_URL": "none",
     "OUTPUT_BUCKET": "none",
     "POWERTOOLS_TRACE_DISABLED": "true",
     "QUEUE_URL": "none",

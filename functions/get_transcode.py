@@ -15,9 +15,9 @@ from transcoding.api.schemas import Found, Transcoding
 from transcoding.data.task_table import TaskTable
 from transcoding.logs import create_logger
 from transcoding.service import tasks
-from transcoding.settings import Settings
+from transcoding.settings import ShowSettings
 
-settings = Settings.read()
+settings = ShowSettings.read()
 table = TaskTable(settings.table_name)
 logger, tracer = create_logger(), Tracer()
 app = ApiResolver("the call may be repeated")
@@ -32,7 +32,8 @@ app = ApiResolver("the call may be repeated")
 )
 def get_transcode(id: Annotated[TaskId, Query(description="The task's id.")]) -> Found:
     """Show a task."""
-    return Found(transcoding=Transcoding.of(tasks.find(table, id), settings.timezone))
+    task = tasks.find(table, id)
+    return Found(transcoding=Transcoding.of(task, settings.timezone, settings.output_base_url))
 
 
 @logger.inject_lambda_context(correlation_id_path=API_GATEWAY_REST)

@@ -15,9 +15,9 @@ from transcoding.api.schemas import Listed, Transcoding
 from transcoding.data.task_table import TaskTable
 from transcoding.logs import create_logger
 from transcoding.service import tasks
-from transcoding.settings import Settings
+from transcoding.settings import ShowSettings
 
-settings = Settings.read()
+settings = ShowSettings.read()
 table = TaskTable(settings.table_name)
 logger, tracer = create_logger(), Tracer()
 app = ApiResolver("the call may be repeated")
@@ -36,7 +36,8 @@ def get_transcodes(
 ) -> Listed:
     """List the tasks."""
     found, count = tasks.page(table, page, limit)
-    return Listed(results=[Transcoding.of(task, settings.timezone) for task in found], count=count)
+    shown = [Transcoding.of(task, settings.timezone, settings.output_base_url) for task in found]
+    return Listed(results=shown, count=count)
 
 
 @logger.inject_lambda_context(correlation_id_path=API_GATEWAY_REST)

@@ -18,11 +18,8 @@ from transcoding.data.task_table import TaskTable
 from transcoding.logs import create_logger
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.pipeline.transcoder import Transcoder
-from transcoding.service.jobs import Job
+from transcoding.service.jobs import RETRY_SECONDS, Job, RetryLaterError
 from transcoding.settings import WorkerSettings
-
-#: Seconds until a message whose task could not be brought to an end comes again.
-RETRY_SECONDS = 10
 
 logger = create_logger()
 tracer = Tracer()
@@ -43,7 +40,6 @@ job = Job(
         fan_out_seconds=settings.fan_out_seconds,
         workers=settings.max_workers,
     ),
-    base_url=settings.output_base_url,
     lease=settings.lease,
     window=settings.max_workers,
 )
@@ -60,10 +56,12 @@ def work_on(record: SQSRecord, lambda_context: LambdaContext) -> None:
         if message["step"] == "part":
             outcome = job.run_part(message["task_id"], message["attempt"], message["part"], owner, deadline)
         else:
-            outcome = job.run(message["task_id"], owner, deadline)
-    except Exception:
+            age = time.time() - int(record.attributes.sent_timestamp) / 1000
+            outcome = job.run(message["task_id"], owner, deadline, age)
+    except Exception as error:
         # Otherwise it would stay invisible for the whole visibility timeout.
-        queue.postpone(record.receipt_handle, RETRY_SECONDS)
+        seconds = error.seconds if isinstance(error, RetryLaterError) else RETRY_SECONDS
+        queue.postpone(record.receipt_handle, seconds)
         raise
     metrics.add_metric(outcome, MetricUnit.Count, 1)
 

@@ -84,6 +84,10 @@ class LeaseLostError(Exception):
     """The worker no longer owns its task: it was deleted, or another worker has taken it over."""
 
 
+class UnknownTaskError(Exception):
+    """There is no such task, or not yet: its message is sent before it is stored."""
+
+
 class StaleAttemptError(Exception):
     """What an attempt has stored cannot be used: another version of the service stored some of it.
 

@@ -35,7 +35,8 @@ class Task:
     updated_at: datetime
     status: Status = Status.ACCEPTED
     progress: float = 0.0
-    target_url: str = ""
+    #: The key of the result; where version 0.1.0 has stored it, its URL. Empty until the task has succeeded.
+    target: str = ""
     error_code: int = 0
     error_info: str = ""
     #: How often a worker has taken the task up; also the name of the folder the attempt stores into.

@@ -34,6 +34,13 @@ class CreateSettings(Settings):
     queue_url: Name
 
 
+class ShowSettings(Settings):
+    """The environment of get_transcode and get_transcodes."""
+
+    #: The part of `target_url` before the object's key, without a slash at its end.
+    output_base_url: Name
+
+
 class DeleteSettings(Settings):
     """The environment of delete_transcode and delete_transcodes."""
 
@@ -67,8 +74,6 @@ class WorkerSettings(Settings):
 
     queue_url: Name
     output_bucket: Name
-    #: The part of `target_url` before the object's key, without a slash at its end.
-    output_base_url: Name
     lease_seconds: Annotated[int, Field(ge=5)] = 60
     #: The most workers that run at once, and the most parts of one task that are queued at once.
     max_workers: Annotated[int, Field(ge=1)] = 10

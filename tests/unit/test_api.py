@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -86,6 +87,26 @@ def test_deletes_answer_as_the_reference_says(api: Api, call: str, field: str) -
 def test_create_queues_the_task(api: Api, aws: Aws) -> None:
     id_ = api.create()
     assert aws.take_messages() == [{"task_id": id_, "step": "transcode"}]
+    assert api.get("get-transcode", id=id_).json["transcoding"]["status"] == 0
+    assert float(aws.item(id_)["attention_at"]["N"]) == 1795360577.0 + 300
+
+
+def test_create_is_one_write_after_its_message(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    function, done = importlib.import_module("create_transcode"), list[str]()
+    for client in (function.table._connection.client, function.queue._sqs):
+        call = client._make_api_call
+
+        def watch(operation: str, arguments: Any, call: Any = call) -> Any:
+            done.append(operation)
+            return call(operation, arguments)
+
+        monkeypatch.setattr(client, "_make_api_call", watch)
+    api.create()
+    assert done == ["SendMessage", "TransactWriteItems"]
+    done.clear()
+    for _ in range(2):
+        api.post("create-transcode", origin_url="s3://bucket/a", headers={"Idempotency-Key": "key"})
+    assert done == ["GetItem", "SendMessage", "TransactWriteItems", "GetItem", "GetItem"]
 
 
 @pytest.mark.parametrize("value", [3, "3", 3.0])
@@ -429,10 +450,30 @@ def test_a_task_is_shown_as_its_worker_left_it(api: Api, table: TaskTable, clock
     running = api.get("get-transcode", id=id_).json["transcoding"]
     assert (running["status"], running["progress"], running["target_url"]) == (1, 0.25, "")
     assert running["updated_at"] == "2026-11-22T23:16:19+08:00"
-    table.succeed(id_, "worker", "https://media.example.com/a.m3u8")
+    table.succeed(id_, "worker", f"outputs/{id_}/1/a.m3u8")
     done = api.get("get-transcode", id=id_).json["transcoding"]
     assert (done["status"], done["progress"]) == (2, 1.0)
-    assert done["target_url"] == "https://media.example.com/a.m3u8"
+    assert done["target_url"] == f"https://media.example.com/outputs/{id_}/1/a.m3u8"
+
+
+def test_results_are_under_the_url_that_is_served_now(
+    api: Api, table: TaskTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of before a new distribution; those that version 0.1.0 has stored keep their URL."""
+    keys = ["outputs/a/1/a.m3u8", "https://old.example.com/outputs/b/1/b.m3u8"]
+    for key in keys:
+        id_ = api.create()
+        table.claim(id_, "worker", LEASE)
+        table.succeed(id_, "worker", key)
+    api.create()
+    for name in ("get_transcode", "get_transcodes"):
+        function = importlib.import_module(name)
+        served = function.settings.model_copy(update={"output_base_url": "https://new.example.com"})
+        monkeypatch.setattr(function, "settings", served)
+    shown = {task["id"]: task["target_url"] for task in api.get("get-transcodes").json["results"]}
+    assert set(shown.values()) == {"", keys[1], f"https://new.example.com/{keys[0]}"}
+    for id_, url in shown.items():
+        assert api.get("get-transcode", id=id_).json["transcoding"]["target_url"] == url
 
 
 def test_a_failed_task_says_why(api: Api, table: TaskTable) -> None:
@@ -681,12 +722,23 @@ def test_without_the_queue_a_task_is_accepted_and_waits_for_the_sweep(
     assert float(aws.item(id_)["attention_at"]["N"]) == 1795360577.0 + 60
 
 
-def test_a_fast_worker_is_not_overtaken_by_create(
-    api: Api, table: TaskTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_create_that_is_refused_leaves_nothing(api: Api, aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     function = importlib.import_module("create_transcode")
-    monkeypatch.setattr(function.queue, "send", lambda task_id: table.claim(task_id, "worker", LEASE))
-    assert api.get("get-transcode", id=api.create()).json["transcoding"]["status"] == 1
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    client = function.table._connection.client
+    call = client._make_api_call
+
+    def conflict(operation: str, arguments: Any) -> Any:
+        if operation != "TransactWriteItems":
+            return call(operation, arguments)
+        reasons = [{"Code": "None"}, {"Code": "TransactionConflict"}]
+        response: Any = {"Error": {"Code": "TransactionCanceledException"}, "CancellationReasons": reasons}
+        raise ClientError(response, operation)
+
+    monkeypatch.setattr(client, "_make_api_call", conflict)
+    answer = api.post("create-transcode", origin_url="s3://bucket/a", headers={"Idempotency-Key": "key"})
+    assert answer.status == 503
+    assert aws.items() == []
 
 
 def test_messages_are_not_escaped(api: Api) -> None:

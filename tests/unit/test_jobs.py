@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BUCKET, QUEUE_URL, Aws
+from tests.conftest import BUCKET, QUEUE_URL, Aws, unsent
+from transcoding.data import task_table
 from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
@@ -99,15 +100,17 @@ def worker(aws: Aws, table: TaskTable, parts: PartTable, transcoder: Any) -> Job
         JobQueue(QUEUE_URL),
         ObjectStore(BUCKET),
         transcoder,
-        base_url="https://cdn.example.com",
         lease=LEASE,
         window=2,
     )
 
 
 @pytest.fixture
-def run(worker: Job) -> Callable[[str], Outcome]:
-    return lambda task_id: worker.run(task_id, f"worker-{time.monotonic_ns()}", time.monotonic() + 900)
+def run(worker: Job) -> Callable[..., Outcome]:
+    def run(task_id: str, age: float = 0.1) -> Outcome:
+        return worker.run(task_id, f"worker-{time.monotonic_ns()}", time.monotonic() + 900, age)
+
+    return run
 
 
 @pytest.fixture
@@ -121,7 +124,7 @@ def run_part(worker: Job) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def task(table: TaskTable) -> Task:
-    return table.create("s3://source/key", 5, "mp4", None)[0]
+    return table.create("s3://source/key", 5, "mp4", None, unsent)[0]
 
 
 def read(table: TaskTable, task: Task) -> Task:
@@ -147,7 +150,7 @@ def test_a_result_is_published(run, table, task, aws):
     assert run(task.id) is Outcome.SUCCEEDED
     done = read(table, task)
     assert (done.status, done.progress) == (Status.SUCCEEDED, 1.0)
-    assert done.target_url == f"https://cdn.example.com/outputs/{task.id}/1/video.mp4"
+    assert done.target == f"outputs/{task.id}/1/video.mp4"
     assert aws.keys() == [f"outputs/{task.id}/1/video.mp4"]
 
 
@@ -230,15 +233,54 @@ def test_a_source_that_cannot_be_transcoded_fails_the_task_at_once(run, table, t
     assert run(task.id) is Outcome.FAILED
     done = read(table, task)
     assert (done.status, done.error_code, done.error_info) == (Status.FAILED, 2001, "It is a letter.")
-    assert done.target_url == ""
+    assert done.target == ""
     assert aws.keys() == []
 
 
 def test_an_attempt_that_does_not_end_in_time_fails_the_task(worker, table, task, transcoder, aws):
     transcoder.then = lambda task, report: report(0.5)
-    assert worker.run(task.id, "worker", time.monotonic() + 1) is Outcome.FAILED
+    assert worker.run(task.id, "worker", time.monotonic() + 1, 0.1) is Outcome.FAILED
     assert read(table, task).error_code == Failure.TIMED_OUT
     assert aws.keys() == []
+
+
+@pytest.mark.parametrize(("age", "seconds"), [(0.02, 1), (1.2, 1), (8.0, 8), (29.0, 29)])
+def test_a_message_that_comes_before_its_task_is_stored_comes_again(run, age, seconds):
+    with pytest.raises(RetryLaterError) as error:
+        run("notyet00", age)
+    assert error.value.seconds == seconds
+
+
+def test_a_message_comes_again_also_where_its_task_is_stored_right_after_it_was_looked_for(
+    run, table, monkeypatch
+):
+    get = table.get
+
+    def get_and_store(task_id):
+        found = get(task_id)
+        monkeypatch.setattr(table, "get", get)
+        monkeypatch.setattr(task_table, "_new_id", lambda: task_id)
+        table.create("s3://source/key", 5, "mp4", None, lambda task_id: True)
+        return found
+
+    monkeypatch.setattr(table, "get", get_and_store)
+    with pytest.raises(RetryLaterError):
+        run("notyet00")
+    assert run("notyet00", 1.1) is Outcome.SUCCEEDED
+
+
+def test_a_message_whose_task_was_never_stored_is_dropped(run):
+    """Before it comes so often that SQS takes it for a dead letter."""
+    age, times = 0.02, 0
+    while True:
+        try:
+            assert run("notyet00", age) is Outcome.IDLE
+        except RetryLaterError as error:
+            age, times = age + error.seconds, times + 1
+        else:
+            break
+    assert age >= 30
+    assert times < 9
 
 
 def test_what_may_pass_is_tried_three_times_and_then_fails(run, table, task, transcoder, aws):
@@ -405,7 +447,7 @@ def test_each_part_that_is_done_queues_another_and_the_last_finishes_the_task(
     assert run_part(cut_task, 3) is Outcome.SUCCEEDED
     done = read(table, cut_task)
     assert (done.status, done.progress) == (Status.SUCCEEDED, 1.0)
-    assert done.target_url.endswith("/1/master.m3u8")
+    assert done.target.endswith("/1/master.m3u8")
     assert transcoder.finished == [4]
     names = ("0.m4s", "100.m4s", "200.m4s", "300.m4s", "master.m3u8")
     assert aws.keys() == [f"outputs/{cut_task.id}/1/{name}" for name in names]
@@ -548,7 +590,7 @@ def test_what_was_joined_before_its_worker_died_is_not_joined_again(
     table._clock.advance(61)
     assert run(cut_task.id) is Outcome.SUCCEEDED
     assert transcoder.finished == [4]
-    assert read(table, cut_task).target_url.endswith("/1/master.m3u8")
+    assert read(table, cut_task).target.endswith("/1/master.m3u8")
 
 
 def test_a_message_of_a_part_finishes_a_task_that_could_not_be_finished(

@@ -29,7 +29,18 @@ from moto.server import ThreadedMotoServer
 
 from local.package import FFMPEG_DIR, ROOT
 from tests import cloudformation
-from tests.conftest import BUCKET, QUEUE_URL, TABLE, Api, Aws, Call, Clock, lambda_context, recorded_calls
+from tests.conftest import (
+    BUCKET,
+    QUEUE_URL,
+    TABLE,
+    Api,
+    Aws,
+    Call,
+    Clock,
+    lambda_context,
+    recorded_calls,
+    unsent,
+)
 from transcoding.data import streams
 from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.data.part_table import PartTable
@@ -191,7 +202,7 @@ class Scene:
         self.calls.setdefault(function, []).extend(calls)
 
     def task(self, origin_url: str = f"s3://{SOURCES}/clip.mp4", format: str = "m3u8") -> Task:
-        return self.table.create(origin_url, 1, format, None)[0]
+        return self.table.create(origin_url, 1, format, None, unsent)[0]
 
     def stored(self, task: Task, attempt: int = 1) -> None:
         """Store an object in each of a task's folders."""
@@ -320,7 +331,6 @@ def _worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Any:
         "FAN_OUT_SECONDS": "600",
         "FFMPEG_DIR": str(FFMPEG_DIR),
         "MAX_SOURCE_BYTES": "1000000",
-        "OUTPUT_BASE_URL": "https://media.example.com",
         "PART_SECONDS": "600",
     }
     for name, value in variables.items():
@@ -349,7 +359,6 @@ def _job(scene: Scene, part_seconds: float = 600, fan_out_seconds: float = 600) 
         JobQueue(QUEUE_URL),
         ObjectStore(BUCKET),
         transcoder,
-        base_url="https://media.example.com",
         lease=LEASE,
         window=2,
     )
@@ -437,6 +446,7 @@ def _sqs_event(*bodies: str, receipt: str = "receipt") -> dict[str, Any]:
                 "messageId": f"message-{number}",
                 "receiptHandle": receipt,
                 "eventSource": "aws:sqs",
+                "attributes": {"SentTimestamp": "1795360577000"},
                 "body": body,
             }
             for number, body in enumerate(bodies)

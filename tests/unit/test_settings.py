@@ -33,7 +33,6 @@ def test_defaults() -> None:
 
 
 def test_the_worker_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OUTPUT_BASE_URL", "https://media.example.com")
     monkeypatch.setenv("MAX_SOURCE_BYTES", "1000")
     monkeypatch.setenv("LEASE_SECONDS", "20")
     monkeypatch.setenv("PART_SECONDS", "15")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from tests.conftest import QUEUE_URL, Aws, Clock, lambda_context
+from tests.conftest import QUEUE_URL, Aws, Clock, lambda_context, unsent
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
@@ -51,7 +51,7 @@ def janitor(aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Janitor:
 
 
 def create(table: TaskTable) -> str:
-    return table.create("s3://bucket/key", 5, "m3u8", None)[0].id
+    return table.create("s3://bucket/key", 5, "m3u8", None, unsent)[0].id
 
 
 def status(table: TaskTable, task_id: str) -> Status:

@@ -17,11 +17,18 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from tests.conftest import TABLE, TABLE_SCHEMA, Aws, Clock
+from tests.conftest import TABLE, TABLE_SCHEMA, Aws, Clock, unsent
 from transcoding.data import task_table
 from transcoding.data.records import TaskRecord
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import ApiError, Failure, LeaseLostError, TaskFailedError, UnavailableError
+from transcoding.errors import (
+    ApiError,
+    Failure,
+    LeaseLostError,
+    TaskFailedError,
+    UnavailableError,
+    UnknownTaskError,
+)
 from transcoding.model import Status, Task
 
 LEASE = timedelta(seconds=60)
@@ -32,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("serialised")
 
 
 def create(table: TaskTable, key: str | None = None) -> Task:
-    return table.create("s3://bucket/key", 5, "m3u8", key)[0]
+    return table.create("s3://bucket/key", 5, "m3u8", key, unsent)[0]
 
 
 def read(table: TaskTable, task_id: str) -> Task:
@@ -88,7 +95,7 @@ def test_a_task_goes_from_accepted_to_succeeded(table: TaskTable, aws: Aws, cloc
 
     table.succeed(task.id, "worker", "https://media.example.com/master.m3u8")
     done = read(table, task.id)
-    assert (done.status, done.progress, done.target_url) == (2, 1.0, "https://media.example.com/master.m3u8")
+    assert (done.status, done.progress, done.target) == (2, 1.0, "https://media.example.com/master.m3u8")
     assert (done.lease_owner, done.lease_expires_at) == ("", 0.0)
     # For what is left beside the result.
     assert attention(aws, task.id) == clock.now + 60
@@ -242,7 +249,8 @@ def test_what_is_final_stays(table: TaskTable, clock: Clock, end: str) -> None:
 
 def test_unknown_tasks_are_nothing(table: TaskTable, aws: Aws) -> None:
     assert table.get("neverwas") is None
-    assert table.claim("neverwas", "worker", LEASE) is None
+    with pytest.raises(UnknownTaskError):
+        table.claim("neverwas", "worker", LEASE)
     assert table.delete("neverwas", RETENTION) is None
     assert table.fail_unowned("neverwas", Failure.WORKER_LOST, "Lost.") is False
     table.mark_waiting("neverwas")
@@ -261,34 +269,22 @@ def test_dead_letters_end_only_what_no_live_worker_has(table: TaskTable, clock: 
 # Creating and deleting
 
 
-def counts(aws: Aws) -> dict[str, dict[str, int]]:
-    return {
-        item["id"]["S"]: {name: int(value["N"]) for name, value in item.items() if name != "id"}
-        for item in aws.items()
-        if item["id"]["S"].startswith("count#")
-    }
+def test_a_task_is_stored_as_its_message_went(table: TaskTable, aws: Aws, clock: Clock) -> None:
+    for sent, status, patience in ((True, Status.WAITING, 300), (False, Status.ACCEPTED, 60)):
+        task = table.create("s3://bucket/key", 5, "m3u8", None, lambda task_id, sent=sent: sent)[0]
+        assert task == read(table, task.id)
+        assert task.status is status
+        assert attention(aws, task.id) == clock.now + patience
 
 
-def test_creating_and_deleting_count(table: TaskTable, aws: Aws, clock: Clock) -> None:
-    first, second = create(table), create(table)
-    assert counts(aws) == {
-        "count#2026-11": {"2026-11-22": 2},
-        "count#2026-11-22": {"2026-11-22T15": 2},
-    }
-    # A task is counted out of the hour in which it was created.
-    clock.advance(40 * 86400)
-    table.delete(first.id, RETENTION)
-    assert counts(aws)["count#2026-11-22"] == {"2026-11-22T15": 1}
-    assert table.page(1, 100) == ([read(table, second.id)], 1)
-
-
-def test_deletes_at_the_same_time_count_once(table: TaskTable, aws: Aws) -> None:
+def test_deletes_at_the_same_time_count_once(table: TaskTable) -> None:
+    create(table)
     task = create(table)
     with ThreadPoolExecutor(8) as pool:
         deleted = list(pool.map(lambda _: table.delete(task.id, RETENTION), range(16)))
     assert {d.status for d in deleted if d} == {Status.DELETED}
     assert len(deleted) == 16
-    assert counts(aws)["count#2026-11"] == {"2026-11-22": 0}
+    assert table.page(1, 100)[1] == 1
 
 
 def test_a_deleted_task_is_kept_for_a_time_and_looked_at_once_more(
@@ -301,7 +297,7 @@ def test_a_deleted_task_is_kept_for_a_time_and_looked_at_once_more(
     deleted = table.delete(task.id, RETENTION)
     assert deleted == read(table, task.id)
     assert aws.item(task.id)["expires_at"] == {"N": str(int(clock.now) + 30 * 86400)}
-    assert "period" not in aws.item(task.id)
+    assert "month" not in aws.item(task.id)
     # The worker may store until its lease is over.
     assert attention(aws, task.id) == claimed.lease_expires_at + 60
     clock.advance(10)
@@ -313,23 +309,23 @@ def test_a_task_that_succeeds_while_it_is_deleted_has_no_result(
 ) -> None:
     task = create(table)
     table.claim(task.id, "worker", LEASE)
-    get = table.get
+    seen = table._read
 
-    def get_and_succeed(task_id: str) -> Task | None:
-        seen = get(task_id)
-        monkeypatch.setattr(table, "get", get)
-        table.succeed(task_id, "worker", "https://media.example.com/1")
-        return seen
+    def read_and_succeed(task_id: str) -> TaskRecord | None:
+        record = seen(task_id)
+        monkeypatch.setattr(table, "_read", seen)
+        table.succeed(task_id, "worker", "outputs/1/video.mp4")
+        return record
 
-    monkeypatch.setattr(table, "get", get_and_succeed)
+    monkeypatch.setattr(table, "_read", read_and_succeed)
     table.delete(task.id, RETENTION)
     deleted = read(table, task.id)
-    assert (deleted.status, deleted.target_url, deleted.progress) == (4, "", 0.0)
+    assert (deleted.status, deleted.target, deleted.progress) == (4, "", 0.0)
 
 
 def test_a_key_makes_one_task_also_in_many_threads(table: TaskTable, aws: Aws) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: table.create("s3://bucket/key", 5, "m3u8", "key"), range(16)))
+        made = list(pool.map(lambda _: table.create("s3://bucket/key", 5, "m3u8", "key", unsent), range(16)))
     assert len({task.id for task, _ in made}) == 1
     assert [created for _, created in made].count(True) == 1
     assert table.page(1, 100)[1] == 1
@@ -343,7 +339,7 @@ def test_a_key_is_good_for_the_same_parameters_only(table: TaskTable) -> None:
         ("s3://bucket/key", 5, "mp4"),
     ):
         with pytest.raises(ApiError) as refusal:
-            table.create(*other, "key")
+            table.create(*other, "key", unsent)
         assert refusal.value.status == 400
 
 

@@ -17,7 +17,7 @@ from local.package import ROOT
 from tests import cloudformation
 from tests.conftest import TABLE_SCHEMA
 from transcoding import settings
-from transcoding.data.records import Attention, ByPeriod, Record
+from transcoding.data.records import Attention, ByMonth, ByPeriod, Record
 from transcoding.model import MAX_ATTEMPTS
 
 TEMPLATE = cloudformation.TEMPLATE
@@ -37,8 +37,8 @@ CALLS = {
 }
 SETTINGS: dict[str, type[settings.Settings]] = {
     "CreateTranscodeFunction": settings.CreateSettings,
-    "GetTranscodesFunction": settings.Settings,
-    "GetTranscodeFunction": settings.Settings,
+    "GetTranscodesFunction": settings.ShowSettings,
+    "GetTranscodeFunction": settings.ShowSettings,
     "DeleteTranscodeFunction": settings.DeleteSettings,
     "DeleteTranscodesFunction": settings.DeleteSettings,
     "WorkerFunction": settings.WorkerSettings,
@@ -356,6 +356,7 @@ def test_the_table_is_the_one_of_the_code() -> None:
     assert table["AttributeDefinitions"] == TABLE_SCHEMA["AttributeDefinitions"]
     assert table["GlobalSecondaryIndexes"] == TABLE_SCHEMA["GlobalSecondaryIndexes"]
     assert [index["IndexName"] for index in table["GlobalSecondaryIndexes"]] == [
+        ByMonth.Meta.index_name,
         ByPeriod.Meta.index_name,
         Attention.Meta.index_name,
     ]
@@ -463,7 +464,7 @@ def test_outputs_are_delivered_as_asked_for(
 ) -> None:
     assert cloudformation.refusals(parameters) == []
     stack = cloudformation.create(parameters)
-    environment = stack.properties("WorkerFunction")["Environment"]["Variables"]
+    environment = stack.properties("GetTranscodeFunction")["Environment"]["Variables"]
     assert environment["OUTPUT_BASE_URL"] == stack.outputs["OutputBaseUrl"]["Value"] == base_url
     tls, *statements = stack.properties("OutputBucketPolicy")["PolicyDocument"]["Statement"]
     assert tls["Effect"] == "Deny"

@@ -141,15 +141,16 @@ class Transcoding(BaseModel):
     ]
 
     @classmethod
-    def of(cls, task: Task, zone: tzinfo) -> Self:
-        """Return what the API shows of a task, with its times in a zone."""
+    def of(cls, task: Task, zone: tzinfo, base_url: str) -> Self:
+        """Return what the API shows of a task, with its times in a zone and its result under a URL."""
+        is_key = task.target and "://" not in task.target
         return cls(
             id=task.id,
             created_at=task.created_at.astimezone(zone).isoformat(timespec="seconds"),
             updated_at=task.updated_at.astimezone(zone).isoformat(timespec="seconds"),
             task_config_temp_id=task.quality,
             origin_url=task.origin_url,
-            target_url=task.target_url,
+            target_url=f"{base_url}/{task.target}" if is_key else task.target,
             format=task.format,
             status=task.status,
             progress=task.progress,

@@ -4,25 +4,50 @@
 |---|---|---|
 | task | its id | those of `TaskRecord` |
 | part of a task | `part#` + task's id + `#` + attempt + `#` + number | those of `PartRecord` |
-| live tasks of a month, by day | `count#2026-11` | `2026-11-22`: a number, … |
-| live tasks of a day, by hour | `count#2026-11-22` | `2026-11-22T21`: a number, … |
+| live tasks, by day | `counts` | `fold`, `folds`, `days` |
+| live tasks of a day, by slice | `counts#2026-11-22` | `fold`, `slices` |
+| changes of these that are pending, by slice | `pending#` + shard | `fold`, `179536057`: a number, … |
 | idempotency key | `idempotency#` + its SHA-256 | those of `IdempotencyRecord` |
 """
 
 from __future__ import annotations
 
-from typing import Any, Self, cast
+import json
+import zlib
+from typing import Any, Self, TypeVar, cast
 
-from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute, UTCDateTimeAttribute
+from pynamodb.attributes import (
+    Attribute,
+    BooleanAttribute,
+    NumberAttribute,
+    UnicodeAttribute,
+    UTCDateTimeAttribute,
+)
+from pynamodb.constants import BINARY
 from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.models import Model
 
 from transcoding.data import clients
 from transcoding.model import Part, PartKind, Status, Task
 
+_Value = TypeVar("_Value")
+
+
+class ByMonth(GlobalSecondaryIndex["TaskRecord"]):  # type: ignore[no-untyped-call]
+    """The tasks that are not deleted, a month a partition, by time."""
+
+    class Meta:
+        """The index of the template."""
+
+        index_name = "by_month"
+        projection = KeysOnlyProjection()
+
+    month = UnicodeAttribute(hash_key=True)
+    created = UnicodeAttribute(range_key=True)
+
 
 class ByPeriod(GlobalSecondaryIndex["TaskRecord"]):  # type: ignore[no-untyped-call]
-    """The tasks that are not deleted, an hour a partition, by time."""
+    """The tasks that version 0.1.0 has stored and that are not yet counted here."""
 
     class Meta:
         """The index of the template."""
@@ -65,6 +90,7 @@ class Record(Model):
     #: A random mark of the last change, by which a write that is repeated knows what it has itself written.
     last_write = UnicodeAttribute(null=True)
 
+    by_month = ByMonth()
     by_period = ByPeriod()
     attention_index = Attention()
 
@@ -79,6 +105,7 @@ class TaskRecord(Record):
     updated_at = UTCDateTimeAttribute()
     status = NumberAttribute()
     progress = NumberAttribute()
+    #: The key of the result in the output bucket; version 0.1.0 has stored its URL.
     target_url = UnicodeAttribute()
     error_code = NumberAttribute()
     error_info = UnicodeAttribute()
@@ -86,10 +113,12 @@ class TaskRecord(Record):
     lease_owner = UnicodeAttribute(null=True)
     lease_expires_at = NumberAttribute(null=True)
 
-    #: The hour it was created in; a deleted task has none, and so leaves the list.
-    period = UnicodeAttribute(null=True)
-    #: Its place in the hour: the time to the microsecond, then the id.
+    #: The month it was created in; a deleted task has none, and so leaves the list.
+    month = UnicodeAttribute(null=True)
+    #: Its place in the list: the time to the microsecond, then the id.
     created = UnicodeAttribute()
+    #: The hour it was created in; only version 0.1.0 sets it, on tasks that it counts by its own counts.
+    period = UnicodeAttribute(null=True)
     #: Both are there only while the sweep has something to do, now or later.
     attention = UnicodeAttribute(null=True)
     attention_at = NumberAttribute(null=True)
@@ -111,7 +140,7 @@ class TaskRecord(Record):
             updated_at=self.updated_at,
             status=Status(int(self.status)),
             progress=float(self.progress),
-            target_url=self.target_url,
+            target=self.target_url,
             error_code=int(self.error_code),
             error_info=self.error_info,
             attempt=int(self.attempt),
@@ -166,16 +195,38 @@ class PartRecord(Record):
         )
 
 
-class CountRecord(Record):
-    """How many live tasks each part of a period has: an attribute for each, named after the part."""
+class PackedAttribute(Attribute[_Value]):
+    """A value as compressed JSON: a day's slices are 8,640 numbers, most of which are alike."""
 
-    counts: dict[str, int]
+    attr_type = BINARY
+
+    def serialize(self, value: _Value) -> bytes:
+        """Pack a value."""
+        return zlib.compress(json.dumps(value, separators=(",", ":")).encode())
+
+    def deserialize(self, value: bytes) -> _Value:
+        """Unpack a value."""
+        return cast(_Value, json.loads(zlib.decompress(value)))
+
+
+class CountRecord(Record):
+    """Counts of live tasks, folded or pending: see counts.py."""
+
+    #: How many folds there were when it was last folded (into); of a shard, its own.
+    fold = NumberAttribute(null=True)
+    #: How many there were of each shard.
+    folds = PackedAttribute[list[int]](null=True)
+    days = PackedAttribute[dict[str, int]](null=True)
+    slices = PackedAttribute[list[int]](null=True)
+
+    #: By number of the slice.
+    pending: dict[int, int]
 
     @classmethod
     def from_raw_data(cls, data: dict[str, Any]) -> Self:
-        """Read the counts, whose names no model can list."""
+        """Read also what is pending, whose names no model can list."""
         record = super().from_raw_data(data)
-        record.counts = {name: int(value["N"]) for name, value in data.items() if "N" in value}
+        record.pending = {int(name): int(value["N"]) for name, value in data.items() if name.isdigit()}
         return record
 
 

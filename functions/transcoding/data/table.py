@@ -34,8 +34,8 @@ MOST_PROGRESS = 0.999
 #: The one partition of the index that the sweep reads.
 ATTENTION = "1"
 
-#: Between two tries of a write; twice as long after each.
-_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.025, 3.2
+#: Seconds between the first two tries of a write, at most; twice as long after each.
+_FIRST_WAIT = 0.025
 _CONDITION_FAILED = frozenset({"ConditionalCheckFailed", "ConditionalCheckFailedException"})
 #: Another write to the same item was under way.
 _CONTENTION = frozenset(
@@ -61,6 +61,8 @@ class Table:
 
     #: How often a write is tried while others write to the same items: for some seconds.
     _write_attempts = 8
+    #: Between two tries, in seconds.
+    _longest_wait = 3.2
 
     def __init__(self, table_name: str, clock: Callable[[], float] = time.time) -> None:
         Record.Meta.table_name = table_name
@@ -133,7 +135,7 @@ class Table:
                         raise
                 else:
                     return True
-            longest = min(_BACKOFF_SECONDS * 2**attempt, _LONGEST_BACKOFF_SECONDS)
+            longest = min(_FIRST_WAIT * 2**attempt, self._longest_wait)
             time.sleep(random.uniform(0, longest))  # noqa: S311
         raise UnavailableError(_SERVICE)
 

@@ -1,6 +1,6 @@
 """The table of tasks (DynamoDB): every access to it.
 
-The counts that the list is found by change in the transactions that create and delete tasks.
+The counts that the list is found by (counts.py) change in the transactions that create and delete tasks.
 """
 
 from __future__ import annotations
@@ -9,22 +9,30 @@ import hashlib
 import json
 import secrets
 import string
-from collections import deque
-from collections.abc import Iterable
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import cast
 
 from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
 
 from transcoding.data import periods
-from transcoding.data.records import CountRecord, IdempotencyRecord, TaskRecord
+from transcoding.data.counts import Counts
+from transcoding.data.records import IdempotencyRecord, TaskRecord
 from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, available, end_lease, new_mark
-from transcoding.errors import WORKER_LOST_INFO, ApiError, Failure, LeaseLostError, TaskFailedError
+from transcoding.errors import (
+    WORKER_LOST_INFO,
+    ApiError,
+    Failure,
+    LeaseLostError,
+    TaskFailedError,
+    UnknownTaskError,
+)
 from transcoding.model import MAX_ATTEMPTS, Status, Task
 
 #: How long a task, or a part of one, may wait for a worker before the sweep sends it again; the next time,
@@ -32,6 +40,11 @@ from transcoding.model import MAX_ATTEMPTS, Status, Task
 QUEUE_PATIENCE = timedelta(minutes=5)
 #: How long an idempotency key is remembered.
 IDEMPOTENCY_PERIOD = timedelta(hours=24)
+
+#: Queries at once, of a page that lies in several months.
+_READERS = 16
+#: How many tasks of version 0.1.0 are taken over at once, and read at a time.
+_ADOPTERS, _ADOPTED = 8, 200
 
 _UNFINISHED = frozenset({Status.ACCEPTED, Status.WAITING, Status.RUNNING})
 
@@ -42,6 +55,10 @@ _ID_LENGTH = 8
 class TaskTable(Table):
     """The tasks, their list and their counts."""
 
+    def __init__(self, table_name: str, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(table_name, clock)
+        self._counts = Counts(table_name)
+
     # What the API calls.
 
     def create(
@@ -50,49 +67,56 @@ class TaskTable(Table):
         quality: int,
         format: str,
         idempotency_key: str | None,
+        send: Callable[[str], bool],
     ) -> tuple[Task, bool]:
-        """Store a new task, not yet queued.
+        """Store a new task in one write, and tell if it is new.
+
+        `send` queues the message of a task's id and tells if that is done: before the task is stored, so that
+        no second write has to say so. Where it is not done, the task is stored as ACCEPTED.
 
         A key that was used within the last day gives the task that it made then, and False. Raises ApiError
-        (400) when the parameters were others then. After UnavailableError it is not known whether there is a
-        task: only with a key can it be found out, by the same call.
+        (400) when the parameters were others then. After UnavailableError there is no task, unless the write
+        was not answered: only with a key can it be found out, by the same call.
         """
         fingerprint = _digest(origin_url, quality, format)
         key_id = None if idempotency_key is None else f"idempotency#{_digest(idempotency_key)}"
         while True:
+            earlier = None if key_id is None else self._used(key_id, fingerprint)
+            if earlier:
+                return earlier, False
+            task_id = _new_id()
+            status = Status.WAITING if send(task_id) else Status.ACCEPTED
             now, mark = self._now(), new_mark()
-            task = Task(_new_id(), origin_url, quality, format, created_at=now, updated_at=now)
-            if self._write(partial(self._create, task, mark, key_id, fingerprint)):
+            task = Task(task_id, origin_url, quality, format, created_at=now, updated_at=now, status=status)
+            if self._counts.write(partial(self._create, task, mark, key_id, fingerprint)):
                 return task, True
             found = self._read(task.id)
             if found and found.last_write == mark:
                 return task, True
             # The condition fails for a used key or, once in 36^8, for an id that is taken.
-            earlier = None if key_id is None else self._used(key_id, fingerprint)
-            if earlier:
-                return earlier, False
 
     def get(self, task_id: str) -> Task | None:
         """Read a task; None when there is none, or when its time as a deleted task is over."""
         record = self._read(task_id)
-        # DynamoDB removes expired items within days, not at once.
-        if record is None or (record.expires_at and record.expires_at <= self._clock()):
-            return None
-        return record.task()
+        return self._known(record) if record else None
 
     def page(self, page: int, limit: int) -> tuple[list[Task], int]:
-        """Read a page of the tasks, newest first, and the number of all.
+        """Read a page of the tasks, newest first, and the number of all: four requests, one after the other.
 
         The number is exact. The index follows a write within milliseconds, so a page may for that long lack a
         task that it counts.
         """
-        months = self._counts(periods.months_until(self._now()))
-        totals = [(month, sum(days.values())) for month, days in months.items()]
-        in_months = periods.locate(totals, (page - 1) * limit, limit)
-        in_days = _refine(in_months, months)
-        in_hours = _refine(in_days, self._counts(span.period for span in in_days))
-        tasks = [task for span in in_hours for task in self._hour(span)]
-        return tasks, sum(total for _, total in totals)
+        spans, total = self._counts.locate((page - 1) * limit, limit)
+        if len(spans) > 1:
+            with ThreadPoolExecutor(_READERS) as pool:
+                ids = [task_id for found in pool.map(self._span, spans) for task_id in found]
+        else:
+            ids = [task_id for span in spans for task_id in self._span(span)]
+        with available():
+            found = {record.id: record.task() for record in TaskRecord.batch_get(ids)} if ids else {}
+        # Some may have been deleted a moment ago.
+        tasks = [found[task_id] for task_id in ids if task_id in found]
+        return [task for task in tasks if task.status is not Status.DELETED], total
 
     def delete(self, task_id: str, retention: timedelta) -> Task | None:
         """Mark a task deleted; it can be read for `retention`. None when there is none.
@@ -101,18 +125,20 @@ class TaskTable(Table):
         sweep.
         """
         while True:
-            task = self.get(task_id)
-            if task is None or task.status is Status.DELETED:
+            record = self._read(task_id)
+            task = self._known(record) if record else None
+            if record is None or task is None or task.status is Status.DELETED:
                 return task
             now = self._now()
             deleted = replace(
                 task,
                 status=Status.DELETED,
                 updated_at=now,
-                target_url="",
+                target="",
                 progress=0.0 if task.status is Status.SUCCEEDED else task.progress,
             )
-            if self._write(partial(self._delete, task, deleted, retention)):
+            counted = record.month is not None
+            if self._counts.write(partial(self._delete, task, deleted, retention, counted=counted)):
                 return deleted
 
     # What the worker calls.
@@ -120,12 +146,14 @@ class TaskTable(Table):
     def claim(self, task_id: str, owner: str, lease: timedelta) -> Task | None:
         """Take a task up: for another attempt or, if it has parts and all are done, to finish the attempt.
 
-        None when there is nothing to do: it is done, deleted, unknown, a live worker has it, or its parts are
-        not done. Raises TaskFailedError where the lease of its last worker is over: it ends here
-        (WORKER_LOST). A task with parts stays in the attempt that cut it: it is never planned again.
+        None when there is nothing to do: it is done, deleted, a live worker has it, or its parts are not
+        done. Raises UnknownTaskError, and TaskFailedError where the lease of its last worker is over: it ends
+        here (WORKER_LOST). A task with parts stays in the attempt that cut it: it is never planned again.
         """
         task, now = self.get(task_id), self._clock()
-        if task is None or task.status not in _UNFINISHED or task.parts_left:
+        if task is None:
+            raise UnknownTaskError(task_id)
+        if task.status not in _UNFINISHED or task.parts_left:
             return None
         if task.lease_expires_at >= now:
             return task if task.lease_owner == owner else None
@@ -168,17 +196,17 @@ class TaskTable(Table):
         if not self._update(task_id, owned, *extend):
             raise LeaseLostError(task_id)
 
-    def succeed(self, task_id: str, owner: str, target_url: str) -> Task:
+    def succeed(self, task_id: str, owner: str, key: str) -> Task:
         """End a task well, and return it; the sweep removes what is left beside its result.
 
-        Raises LeaseLostError.
+        `key` is the result's, so that a new distribution serves it too. Raises LeaseLostError.
         """
         done = self._update(
             task_id,
             self._owned(owner),
             TaskRecord.status.set(Status.SUCCEEDED),
             TaskRecord.progress.set(1.0),
-            TaskRecord.target_url.set(target_url),
+            TaskRecord.target_url.set(key),
             *end_lease(),
             *self._attend(SOON),
             self._touch(),
@@ -211,7 +239,7 @@ class TaskTable(Table):
         self.fail(task_id, owner, code, info)
         return False
 
-    # What the queue's keepers call: create, the sweep and the consumer of dead letters.
+    # What the queue's keepers call: the sweep and the consumer of dead letters.
 
     def mark_waiting(self, task_id: str) -> None:
         """Note that an accepted task's message is on the queue. Does nothing in any other status."""
@@ -255,6 +283,20 @@ class TaskTable(Table):
         end = (TaskRecord.attention.remove(), TaskRecord.attention_at.remove())
         self._update(seen.id, _unchanged(seen) & TaskRecord.attention.exists(), *end)
 
+    def fold(self, seconds_left: Callable[[], float]) -> None:
+        """Fold the counts, as long as time allows."""
+        self._counts.fold(self._clock(), seconds_left)
+
+    def adopt(self, seconds_left: Callable[[], float]) -> None:
+        """Take what version 0.1.0 has stored over into the list and its counts, as long as time allows."""
+        with available(), ThreadPoolExecutor(_ADOPTERS) as pool:
+            while seconds_left() > 0:
+                records = list(TaskRecord.by_period.scan(limit=_ADOPTED, page_size=_ADOPTED))
+                if not records:
+                    return
+                # Where the condition does not hold, it was deleted, or the index is late.
+                list(pool.map(lambda record: self._counts.write(partial(self._adopt, record)), records))
+
     # Conditions and actions.
 
     def _unowned(self, now: float) -> Condition:
@@ -273,32 +315,19 @@ class TaskTable(Table):
 
     # Reads and writes.
 
-    def _counts(self, names: Iterable[str]) -> dict[str, dict[str, int]]:
-        """Read the counts of periods, in the order of the names."""
-        keys = {f"count#{name}": name for name in names}
-        with available():
-            found = {record.id: record.counts for record in CountRecord.batch_get(keys, consistent_read=True)}
-        return {name: found[key] for key, name in keys.items() if key in found}
+    def _known(self, record: TaskRecord) -> Task | None:
+        # DynamoDB removes expired items within days, not at once.
+        over = record.expires_at and record.expires_at <= self._clock()
+        return None if over else record.task()
 
-    def _hour(self, span: periods.Span) -> list[Task]:
-        """Read a span of an hour; of the tasks that it passes over, only the keys."""
+    def _span(self, span: periods.Span) -> list[str]:
+        """Read the ids of a span, and pass over the keys before it."""
+        older = None if span.before is None else TaskRecord.created < span.before
         with available():
-            start = None
-            if span.skip:
-                passed = TaskRecord.by_period.query(
-                    span.period,
-                    scan_index_forward=False,
-                    limit=span.skip,
-                    attributes_to_get=["id", "period", "created"],
-                )
-                deque(passed, maxlen=0)
-                start = passed.last_evaluated_key
-                if start is None:
-                    return []
-            records = TaskRecord.by_period.query(
-                span.period, scan_index_forward=False, limit=span.take, last_evaluated_key=start
+            records = TaskRecord.by_month.query(
+                span.month, older, scan_index_forward=False, limit=span.skip + span.take
             )
-            return [record.task() for record in records]
+            return [record.id for record in records][span.skip :]
 
     def _create(self, task: Task, mark: str, key_id: str | None, fingerprint: str) -> None:
         now = self._clock()
@@ -311,19 +340,19 @@ class TaskTable(Table):
             updated_at=task.updated_at,
             status=task.status,
             progress=task.progress,
-            target_url=task.target_url,
+            target_url=task.target,
             error_code=task.error_code,
             error_info=task.error_info,
             attempt=task.attempt,
-            period=periods.hour_of(task.created_at),
+            month=periods.month_of(task.created_at),
             created=f"{task.created_at:%Y-%m-%dT%H:%M:%S.%f}#{task.id}",
             attention=ATTENTION,
-            attention_at=now + SOON.total_seconds(),
+            attention_at=now + (QUEUE_PATIENCE if task.status is Status.WAITING else SOON).total_seconds(),
             last_write=mark,
         )
         with TransactWrite(connection=self._connection) as transaction:
             transaction.save(record, condition=TaskRecord.id.does_not_exist())
-            _count(transaction, task, 1)
+            self._counts.change(transaction, task.created_at, 1)
             if key_id is not None:
                 key = IdempotencyRecord(
                     key_id,
@@ -347,26 +376,38 @@ class TaskTable(Table):
             raise ApiError(400, "Idempotency-Key: was used within the last 24 hours with other parameters")
         return self.get(key.task_id)
 
-    def _delete(self, seen: Task, deleted: Task, retention: timedelta) -> None:
+    def _delete(self, seen: Task, deleted: Task, retention: timedelta, *, counted: bool) -> None:
         now = self._clock()
+        listed = TaskRecord.month.exists() if counted else TaskRecord.month.does_not_exist()
         with TransactWrite(connection=self._connection) as transaction:
             transaction.update(
                 TaskRecord(seen.id),
                 [
                     TaskRecord.status.set(deleted.status),
                     TaskRecord.updated_at.set(deleted.updated_at),
-                    TaskRecord.target_url.set(deleted.target_url),
+                    TaskRecord.target_url.set(deleted.target),
                     TaskRecord.progress.set(deleted.progress),
                     TaskRecord.expires_at.set(int(now + retention.total_seconds())),
+                    TaskRecord.month.remove(),
                     TaskRecord.period.remove(),
                     # A worker that does not know yet may go on storing until its lease is over.
                     TaskRecord.attention.set(ATTENTION),
                     TaskRecord.attention_at.set(max(now, seen.lease_expires_at) + SOON.total_seconds()),
                     TaskRecord.last_write.set(new_mark()),
                 ],
-                condition=TaskRecord.status == seen.status,
+                condition=(TaskRecord.status == seen.status) & listed,
             )
-            _count(transaction, seen, -1)
+            if counted:
+                self._counts.change(transaction, seen.created_at, -1)
+
+    def _adopt(self, record: TaskRecord) -> None:
+        with TransactWrite(connection=self._connection) as transaction:
+            transaction.update(
+                TaskRecord(record.id),
+                [TaskRecord.month.set(periods.month_of(record.created_at)), TaskRecord.period.remove()],
+                condition=TaskRecord.period.exists(),
+            )
+            self._counts.change(transaction, record.created_at, 1)
 
 
 def _new_id() -> str:
@@ -375,24 +416,6 @@ def _new_id() -> str:
 
 def _digest(*values: str | int) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
-
-
-def _refine(spans: Iterable[periods.Span], counts: dict[str, dict[str, int]]) -> list[periods.Span]:
-    """Find the parts of the spans' periods that hold the page."""
-    return [
-        part
-        for span in spans
-        for part in periods.locate(
-            sorted(counts.get(span.period, {}).items(), reverse=True), span.skip, span.take
-        )
-    ]
-
-
-def _count(transaction: TransactWrite, task: Task, change: int) -> None:
-    """Count a task in or out of its hour and its day."""
-    month, day, hour = (name(task.created_at) for name in (periods.month_of, periods.day_of, periods.hour_of))
-    transaction.update(CountRecord(f"count#{month}"), [Path(day).add(change)])
-    transaction.update(CountRecord(f"count#{day}"), [Path(hour).add(change)])
 
 
 def _unchanged(seen: Task) -> Condition:

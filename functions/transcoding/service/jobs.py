@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from transcoding.errors import (
     StaleAttemptError,
     TaskFailedError,
     UnavailableError,
+    UnknownTaskError,
 )
 from transcoding.model import Part, Status, Task
 from transcoding.pipeline.progress import Report
@@ -40,6 +42,11 @@ TASK_INTERVAL, PART_INTERVAL = 2.0, 4.0
 #: Writes a second of its progress to a task's item, by all of its workers.
 _PROGRESS_WRITES = 25
 
+#: Seconds until a message whose task could not be brought to an end comes again.
+RETRY_SECONDS = 10
+#: How long after its message a task may be stored, seconds: as long as its caller may wait.
+_STORING_SECONDS = 30
+
 _OUT_OF_TIME = (
     "The source takes longer to transcode than a worker has time. Ask for a lower quality, "
     "or send it in parts."
@@ -49,7 +56,11 @@ logger = Logger(child=True)
 
 
 class RetryLaterError(Exception):
-    """The task or the part was given back: its message must come again."""
+    """The message must come again, in so many seconds: its task was given back, or is not stored yet."""
+
+    def __init__(self, task_id: str, seconds: int = RETRY_SECONDS) -> None:
+        super().__init__(task_id)
+        self.seconds = seconds
 
 
 class Job:
@@ -66,7 +77,6 @@ class Job:
         outputs: ObjectStore,
         transcoder: Transcoder,
         *,
-        base_url: str,
         lease: timedelta,
         window: int,
     ) -> None:
@@ -75,21 +85,27 @@ class Job:
         self._queue = queue
         self._outputs = outputs
         self._transcoder = transcoder
-        self._base_url = base_url
         self._lease = lease
         self._window = window
 
-    def run(self, task_id: str, owner: str, deadline: float) -> Outcome:
+    def run(self, task_id: str, owner: str, deadline: float, age: float) -> Outcome:
         """Do a task, if there is anything to do; `deadline` (`time.monotonic()`) is the invocation's end.
 
-        A task whose parts are all done is finished. Raises RetryLaterError when an attempt failed that
-        another may not.
+        `age` is that of the task's message, in seconds: it is sent before the task is stored. A task whose
+        parts are all done is finished. Raises RetryLaterError when an attempt failed that another may not,
+        and where the task may be stored yet.
         """
         try:
             task = self._table.claim(task_id, owner, self._lease)
         except TaskFailedError as error:
             logger.warning("failed", task_id=task_id, error_code=int(error.code))
             return Outcome.FAILED
+        except UnknownTaskError:
+            if age < _STORING_SECONDS:
+                # As long again, so that it comes no more often than a message may.
+                raise RetryLaterError(task_id, max(1, round(age))) from None
+            logger.info("no such task", task_id=task_id)
+            return Outcome.IDLE
         if task is None:
             logger.info("nothing to do", task_id=task_id)
             return Outcome.IDLE
@@ -116,7 +132,7 @@ class Job:
         task = self._cut(task_id, attempt)
         if task and not task.parts_left:
             # The worker of the last part could not finish the task, or did not learn that it was last.
-            return self.run(task_id, owner, deadline)
+            return self.run(task_id, owner, deadline, math.inf)
         try:
             part = self._parts.claim(task, number, owner, self._lease) if task else None
             if task is None or part is None:
@@ -135,7 +151,7 @@ class Job:
             )
             return Outcome.FAILED
         if last and time.monotonic() < deadline - _JOINING:
-            return self.run(task_id, owner, deadline)
+            return self.run(task_id, owner, deadline, math.inf)
         if last:
             self._queue.send(task_id)
         return Outcome.PART_DONE
@@ -196,7 +212,7 @@ class Job:
         if key is None:
             return Outcome.FANNED_OUT
         try:
-            succeeded = self._table.succeed(task.id, task.lease_owner, f"{self._base_url}/{key}")
+            succeeded = self._table.succeed(task.id, task.lease_owner, key)
         except UnavailableError as error:
             # Whether it was written is not known, so what is stored must stay. If it was not, another worker
             # takes the task up when the lease is over, and removes it.

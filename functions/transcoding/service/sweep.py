@@ -1,4 +1,4 @@
-"""The sweep: moves on the tasks that are stuck.
+"""The sweep: moves on the tasks that are stuck, and folds the counts of the list.
 
 Where no message of a task, or of a part of one, is known to be on the queue, one is sent: for the part of a
 worker that died, or one that was counted as queued by a worker which died before it could send the message.
@@ -29,6 +29,8 @@ from transcoding.service.outcomes import Outcome
 _BATCH = 100
 #: The sweep ends when it has less than these seconds left.
 _RESERVE = 10
+#: The counts are left to the next sweep when it has less than these seconds left.
+_COUNTING_RESERVE = 35
 #: When to try again what could not be done.
 _AGAIN = timedelta(minutes=5)
 #: How long after a task's end a worker that has lost it may store: no invocation lasts longer.
@@ -63,6 +65,7 @@ class Sweep:
 
     def run(self, seconds_left: Callable[[], float]) -> Iterator[Outcome]:
         """Look at all due tasks as long as time allows, and yield the outcomes. Raises UnavailableError."""
+        self._count(lambda: seconds_left() - _COUNTING_RESERVE)
         while batch := self._table.due(_BATCH):
             for task in batch:
                 if seconds_left() < _RESERVE:
@@ -78,6 +81,14 @@ class Sweep:
                 else:
                     if failed:
                         yield Outcome.FAILED
+
+    def _count(self, seconds_left: Callable[[], float]) -> None:
+        for step in (self._table.fold, self._table.adopt):
+            try:
+                step(seconds_left)
+            except Exception:
+                # The counts are right all the same, and the next sweep goes on.
+                logger.exception("Could not %s", step.__name__)
 
     def _look_at(self, task: Task) -> bool:
         """Do for a task what has to be done; True where it ended as failed."""

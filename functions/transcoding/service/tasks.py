@@ -35,15 +35,20 @@ def create(
     format_name: str,
     idempotency_key: str | None,
 ) -> Task:
-    """Store a task and queue it. Raises ApiError (400) for a key that was used with other parameters."""
-    task, created = table.create(origin_url, quality, format_name, idempotency_key)
-    if created:
+    """Queue a task and store it. Raises ApiError (400) for a key that was used with other parameters.
+
+    A message whose task could not be stored names none, and does nothing.
+    """
+
+    def send(task_id: str) -> bool:
         try:
-            queue.send(task.id)
-            table.mark_waiting(task.id)
+            queue.send(task_id)
         except Exception:
-            # The task is stored: nothing is lost, and a repeated call would make another one.
-            logger.exception("The sweep will queue the task", task_id=task.id)
+            logger.exception("The sweep will queue the task", task_id=task_id)
+            return False
+        return True
+
+    task, _ = table.create(origin_url, quality, format_name, idempotency_key, send)
     return task
 
 
@@ -66,7 +71,6 @@ def delete(table: TaskTable, store: ObjectStore, retention: timedelta, task_ids:
     After UnavailableError, some of them may be deleted. The same call deletes the others: a task that is
     deleted already is passed over.
     """
-    # One after the other: they all change the same counts.
     deadline = time.monotonic() + DELETING_TIME
     deleted: list[str] = []
     unknown: list[str] = []
