@@ -161,7 +161,12 @@ def run(
 
     def delete() -> None:
         if live:
-            table.delete(live.pop(random_.randrange(len(live))), _RETENTION)
+            task_id = live.pop(random_.randrange(len(live)))
+            try:
+                table.delete(task_id, _RETENTION)
+            except UnavailableError:
+                live.append(task_id)
+                raise
             tally["deleted"] += 1
 
     for call, rate in ((create, creates), (delete, deletes)):
