@@ -1,1 +1,1 @@
-"""A transcoding service: handlers, domain, data access and media work."""
+"""A transcoding service: what its handlers in `functions/` share, in layers."""

@@ -66,7 +66,7 @@ def joined(s3: Any, tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         target = FORMATS[format]
         key = f"{tmp_path.name}/{target.target}"
-        join(pieces, target.muxer, partial(ObjectStore("output").writing, key, target.content_type), report)
+        join(pieces, target, partial(ObjectStore("output").writing, key, target.content_type), report)
         path = tmp_path / f"joined.{format}"
         answer = s3.get_object(Bucket="output", Key=key)
         assert answer["ContentType"] == target.content_type
@@ -372,7 +372,7 @@ def test_what_storing_raises_is_raised(
     piece = store(segments(f"{PICTURE} -pix_fmt yuv420p {H264} {PICTURE_SEGMENTS}"))
     writing = partial(ObjectStore("missing").writing, "video.mp4", "video/mp4")
     with pytest.raises(ClientError, match="NoSuchBucket"):
-        join([piece], "mp4", writing, lambda share: None)
+        join([piece], FORMATS["mp4"], writing, lambda share: None)
 
 
 def test_what_ends_it_leaves_nothing(
@@ -416,13 +416,14 @@ def test_neither_memory_nor_temporary_files_grow_with_the_result(
         from transcoding.data.streams import StoredObject
         from transcoding.media.packaging.fragments import Content
         from transcoding.media.packaging.join import Piece, join
+        from transcoding.media.planning.formats import FORMATS
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         store = ObjectStore("output")
         objects = [StoredObject(*item) for item in {sizes!r}.items()]
         whole = Content({counted.samples * 150}, {counted.keyframes * 150}, {counted.changes * 150}, {10**9})
         piece = Piece(partial(store.reading, objects), whole, 150)
         writing = partial(store.writing, "{tmp_path.name}/result", "video/mp4")
-        join([piece], "mp4", writing, lambda share: None)
+        join([piece], FORMATS["mp4"], writing, lambda share: None)
         print(open("/proc/self/status").read())
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "functions"), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -21,12 +21,12 @@ from transcoding.model import Part, Status, Task
 LEASE = timedelta(seconds=60)
 
 
-class Janitor:
+class Keepers:
     """The two handlers."""
 
     def __init__(self) -> None:
         self.sweeper = importlib.import_module("sweep")
-        self.undertaker = importlib.import_module("dead_letter")
+        self.dead_letters = importlib.import_module("dead_letter")
 
     def sweep(self, seconds_left: float = 60) -> None:
         self.sweeper.handler({"source": "aws.events"}, lambda_context(seconds_left))
@@ -34,20 +34,20 @@ class Janitor:
     def bury(self, *bodies: str) -> list[str]:
         """Hand dead letters over; give those that come back."""
         records = [{"messageId": str(n), "eventSource": "aws:sqs", "body": b} for n, b in enumerate(bodies)]
-        answer = self.undertaker.handler({"Records": records}, lambda_context())
+        answer = self.dead_letters.handler({"Records": records}, lambda_context())
         return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
 @pytest.fixture
-def janitor(aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Janitor:
-    janitor = Janitor()
-    monkeypatch.setattr(janitor.sweeper.sweep, "_clock", clock)
-    monkeypatch.setattr(janitor.sweeper.sweep._table, "_clock", clock)
-    monkeypatch.setattr(janitor.sweeper.sweep._parts, "_clock", clock)
-    monkeypatch.setattr(janitor.sweeper.sweep, "_window", 3)
-    monkeypatch.setattr(janitor.undertaker.table, "_clock", clock)
-    monkeypatch.setattr(janitor.undertaker.parts, "_clock", clock)
-    return janitor
+def keepers(aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Keepers:
+    keepers = Keepers()
+    monkeypatch.setattr(keepers.sweeper.sweep, "_clock", clock)
+    monkeypatch.setattr(keepers.sweeper.sweep._table, "_clock", clock)
+    monkeypatch.setattr(keepers.sweeper.sweep._parts, "_clock", clock)
+    monkeypatch.setattr(keepers.sweeper.sweep, "_window", 3)
+    monkeypatch.setattr(keepers.dead_letters.table, "_clock", clock)
+    monkeypatch.setattr(keepers.dead_letters.parts, "_clock", clock)
+    return keepers
 
 
 def create(table: TaskTable) -> str:
@@ -96,27 +96,27 @@ def queued_parts(aws: Aws) -> list[int]:
 
 
 def test_a_task_that_was_not_queued_is_queued(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
     clock.advance(59)
-    janitor.sweep()
+    keepers.sweep()
     assert queued(aws) == []
     clock.advance(1)
-    janitor.sweep()
+    keepers.sweep()
     assert queued(aws) == [task_id]
     assert status(table, task_id) is Status.WAITING
-    janitor.sweep()
+    keepers.sweep()
     assert queued(aws) == []
 
 
-def sweep_for(janitor: Janitor, aws: Aws, clock: Clock, minutes: int) -> list[tuple[int, dict[str, Any]]]:
+def sweep_for(keepers: Keepers, aws: Aws, clock: Clock, minutes: int) -> list[tuple[int, dict[str, Any]]]:
     """Sweep every minute, with a message of another task on the queue; return what is sent, and when."""
     sent = []
     for minute in range(1, minutes + 1):
         clock.advance(60)
         JobQueue(QUEUE_URL).send("another0")
-        janitor.sweep()
+        keepers.sweep()
         sent += [(minute, message) for message in aws.take_messages() if message["task_id"] != "another0"]
     return sent
 
@@ -125,24 +125,24 @@ HOURS = 6 * 60
 
 
 def test_a_task_whose_message_is_lost_is_queued_again_and_the_longer_it_waits_the_less_often(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
     table.mark_waiting(task_id)
-    sent = sweep_for(janitor, aws, clock, HOURS)
+    sent = sweep_for(keepers, aws, clock, HOURS)
     assert [minute for minute, _ in sent] == [5, 10, 20, 40, 80, 160, 320]
     assert {message["task_id"] for _, message in sent} == {task_id}
 
 
 def test_a_task_whose_last_worker_died_is_queued_again_though_others_wait(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     table.claim(create(table), "worker", LEASE)
-    assert [minute for minute, _ in sweep_for(janitor, aws, clock, 45)] == [1, 6, 11, 21, 41]
+    assert [minute for minute, _ in sweep_for(keepers, aws, clock, 45)] == [1, 6, 11, 21, 41]
 
 
 def test_a_long_queue_is_not_made_much_longer(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     for _ in range(30):
         table.mark_waiting(create(table))
@@ -150,53 +150,53 @@ def test_a_long_queue_is_not_made_much_longer(
     waiting = [task.id for task in table.page(1, 100)[0]]
     twins = 0
     while waiting:
-        twins += len(sweep_for(janitor, aws, clock, 4))
+        twins += len(sweep_for(keepers, aws, clock, 4))
         task = table.claim(waiting.pop(), "worker", timedelta(days=1))
         assert task is not None
     assert 30 < twins <= 30 * 4
 
 
 def test_a_task_that_makes_the_sweep_fail_does_not_keep_it_from_the_others(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = create(table), create(table)
-    send = janitor.sweeper.sweep._queue.send
+    send = keepers.sweeper.sweep._queue.send
 
     def refuse(task_id: str) -> None:
         if task_id == bad:
             raise RuntimeError("unforeseen")
         send(task_id)
 
-    monkeypatch.setattr(janitor.sweeper.sweep._queue, "send", refuse)
+    monkeypatch.setattr(keepers.sweeper.sweep._queue, "send", refuse)
     clock.advance(60)
-    janitor.sweep()
+    keepers.sweep()
     assert queued(aws) == [good]
 
 
 def test_a_task_that_was_given_back_is_queued_soon(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
     table.claim(task_id, "worker", LEASE)
     table.release(task_id, "worker", Failure.INTERNAL, "It broke.")
     clock.advance(60)
-    janitor.sweep()
+    keepers.sweep()
     assert queued(aws) == [task_id]
 
 
-def test_a_live_worker_is_left_alone(janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock) -> None:
+def test_a_live_worker_is_left_alone(keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock) -> None:
     task_id = create(table)
     table.claim(task_id, "worker", LEASE)
     for _ in range(10):
         clock.advance(30)
         table.heartbeat(task_id, "worker", 0.1, LEASE)
-        janitor.sweep()
+        keepers.sweep()
     assert queued(aws) == []
     assert float(aws.item(task_id)["attention_at"]["N"]) > clock.now
 
 
 def test_the_task_of_a_dead_worker_is_queued_again(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
     for attempt in (1, 2, 3):
@@ -204,8 +204,8 @@ def test_the_task_of_a_dead_worker_is_queued_again(
         assert claimed is not None
         assert claimed.attempt == attempt
         clock.advance(61)
-        janitor.sweep()
-        janitor.sweep()
+        keepers.sweep()
+        keepers.sweep()
         assert queued(aws) == [task_id]
     with pytest.raises(TaskFailedError):
         table.claim(task_id, "worker", LEASE)
@@ -214,7 +214,7 @@ def test_the_task_of_a_dead_worker_is_queued_again(
 
 @pytest.mark.parametrize("end", ["failed", "deleted"])
 def test_what_a_dead_task_left_is_removed_and_what_a_worker_that_comes_back_stores(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, end: str
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock, end: str
 ) -> None:
     task_id = create(table)
     table.claim(task_id, "worker", LEASE)
@@ -227,11 +227,11 @@ def test_what_a_dead_task_left_is_removed_and_what_a_worker_that_comes_back_stor
     aws.put_object(f"work/{task_id}/source")
     aws.put_object("outputs/other000/1/0")
     clock.advance(120)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.keys() == ["outputs/other000/1/0"]
     aws.put_object(f"outputs/{task_id}/1/1")
     clock.advance(15 * 60)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.keys() == ["outputs/other000/1/0"]
     assert "attention" not in aws.item(task_id)
     assert "attention_at" not in aws.item(task_id)
@@ -239,12 +239,12 @@ def test_what_a_dead_task_left_is_removed_and_what_a_worker_that_comes_back_stor
 
 
 def test_a_task_that_no_worker_had_is_cleaned_up_once(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
     table.delete(task_id, timedelta(days=30))
     clock.advance(60)
-    janitor.sweep()
+    keepers.sweep()
     assert "attention" not in aws.item(task_id)
 
 
@@ -258,14 +258,14 @@ def succeed(table: TaskTable, task_id: str, attempts: int, clock: Clock) -> None
 
 
 def test_what_a_task_that_succeeded_left_beside_its_result_is_removed(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock
 ) -> None:
     task_id = create(table)
     succeed(table, task_id, 1, clock)
     aws.put_object(f"outputs/{task_id}/1/master.m3u8")
     aws.put_object(f"work/{task_id}/1/source")
     clock.advance(60)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.keys() == [f"outputs/{task_id}/1/master.m3u8"]
     assert "attention" not in aws.item(task_id)
     clock.advance(10 * 86400)
@@ -273,7 +273,7 @@ def test_what_a_task_that_succeeded_left_beside_its_result_is_removed(
 
 
 def test_what_workers_that_come_back_store_of_a_task_that_succeeded_without_them_is_removed(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id = create(table)
     succeed(table, task_id, 3, clock)
@@ -286,21 +286,21 @@ def test_what_workers_that_come_back_store_of_a_task_that_succeeded_without_them
         raise EndpointConnectionError(endpoint_url="http://s3")
 
     with monkeypatch.context() as patch:
-        patch.setattr(janitor.sweeper.sweep._store._s3, "delete_objects", fail)
-        janitor.sweep()
+        patch.setattr(keepers.sweeper.sweep._store._s3, "delete_objects", fail)
+        keepers.sweep()
     clock.advance(300)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.keys() == [result]
     aws.put_object(f"outputs/{task_id}/1/1")
     clock.advance(15 * 60)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.keys() == [result]
     assert "attention" not in aws.item(task_id)
     assert status(table, task_id) is Status.SUCCEEDED
 
 
 def test_what_cannot_be_done_is_tried_again_and_does_not_stop_the_rest(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deleted = create(table)
     table.delete(deleted, timedelta(days=30))
@@ -313,30 +313,30 @@ def test_what_cannot_be_done_is_tried_again_and_does_not_stop_the_rest(
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            janitor.sweeper.sweep._store._s3, "get_paginator", lambda _: type("P", (), {"paginate": fail})
+            keepers.sweeper.sweep._store._s3, "get_paginator", lambda _: type("P", (), {"paginate": fail})
         )
-        janitor.sweep()
+        keepers.sweep()
     assert queued(aws) == [lost]
     assert float(aws.item(deleted)["attention_at"]["N"]) == clock.now + 300
     clock.advance(300)
-    janitor.sweep()
+    keepers.sweep()
     assert "attention" not in aws.item(deleted)
 
 
 def test_more_than_a_batch_is_swept(
-    janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("transcoding.service.sweep._BATCH", 2)
     ids = [create(table) for _ in range(5)]
     clock.advance(60)
-    janitor.sweep()
+    keepers.sweep()
     assert sorted(queued(aws)) == sorted(ids)
 
 
-def test_a_sweep_ends_in_time(janitor: Janitor, table: TaskTable, aws: Aws, clock: Clock) -> None:
+def test_a_sweep_ends_in_time(keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock) -> None:
     create(table)
     clock.advance(60)
-    janitor.sweep(seconds_left=5)
+    keepers.sweep(seconds_left=5)
     assert queued(aws) == []
 
 
@@ -354,7 +354,7 @@ def counted(capsys: pytest.CaptureFixture[str]) -> Counter[str]:
 
 
 def test_a_task_that_the_sweep_fails_counts_once(
-    janitor: Janitor,
+    keepers: Keepers,
     table: TaskTable,
     parts: PartTable,
     aws: Aws,
@@ -365,17 +365,17 @@ def test_a_task_that_the_sweep_fails_counts_once(
     aws.dynamodb.delete_item(TableName="tasks", Key={"id": {"S": f"part#{task.id}#1#4"}})
     for _ in range(30):
         clock.advance(60)
-        janitor.sweep()
+        keepers.sweep()
     assert status(table, task.id) is Status.FAILED
     # It is failed, cleaned up, and cleaned up again.
     assert counted(capsys) == {"TasksSwept": 3, "TasksFailed": 1}
 
 
 def test_a_task_that_a_dead_letter_fails_counts_once(
-    janitor: Janitor, table: TaskTable, aws: Aws, capsys: pytest.CaptureFixture[str]
+    keepers: Keepers, table: TaskTable, aws: Aws, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task_id = create(table)
-    janitor.bury(message(task_id), message(task_id), message("neverwas"), "{")
+    keepers.bury(message(task_id), message(task_id), message("neverwas"), "{")
     assert counted(capsys) == {"TasksFailed": 1, "TasksBuried": 1, "MessagesIdle": 3}
 
 
@@ -383,24 +383,24 @@ def test_a_task_that_a_dead_letter_fails_counts_once(
 
 
 def test_the_parts_of_a_planner_that_died_are_queued_a_window_at_a_time(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=3)
     clock.advance(60)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.take_messages() == []
     clock.advance(240)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.take_messages() == [json.loads(part_message(task.id, 1, number)) for number in (0, 1, 2)]
     for number in (0, 1, 2):
         parts.complete(take(parts, task, number))
     clock.advance(300)
-    janitor.sweep()
+    keepers.sweep()
     assert queued_parts(aws) == [3, 4]
 
 
 def test_parts_that_are_worked_on_are_left_alone(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=3)
     taken = [take(parts, task, number) for number in range(3)]
@@ -408,13 +408,13 @@ def test_parts_that_are_worked_on_are_left_alone(
         clock.advance(30)
         for part in taken:
             parts.heartbeat(part, 0.5, LEASE)
-        janitor.sweep()
+        keepers.sweep()
     assert aws.take_messages() == []
     assert clock.now < float(aws.item(task.id)["attention_at"]["N"]) <= clock.now + 60
 
 
 def test_the_part_of_a_dead_worker_is_queued_again_soon_also_behind_a_backlog(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=3)
     live, dead = take(parts, task, 0), take(parts, task, 1)
@@ -424,12 +424,12 @@ def test_the_part_of_a_dead_worker_is_queued_again_soon_also_behind_a_backlog(
         parts.heartbeat(live, 0.5, LEASE)
         if second <= 60:
             parts.heartbeat(dead, 0.5, LEASE)
-        janitor.sweep()
+        keepers.sweep()
     assert [message.get("part") for message in aws.take_messages()] == [None, 1]
 
 
 def test_each_part_of_workers_that_die_one_after_another_is_queued_soon_and_once(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=2)
     take(parts, task, 0)
@@ -439,10 +439,10 @@ def test_each_part_of_workers_that_die_one_after_another_is_queued_soon_and_once
     for _ in range(2):
         clock.advance(30)
         parts.heartbeat(dead, 0.5, LEASE)
-        janitor.sweep()
+        keepers.sweep()
     for _ in range(9):
         clock.advance(19)
-        janitor.sweep()
+        keepers.sweep()
     assert [message.get("part") for message in aws.take_messages()] == [None, 0, 2, 1]
 
 
@@ -458,7 +458,7 @@ def test_a_worker_that_gives_a_sign_of_life_late_keeps_its_part(
 
 
 def test_a_part_that_was_counted_and_never_sent_is_sent_though_others_wait(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=2)
     taken = [take(parts, task, number) for number in (0, 1)]
@@ -468,18 +468,18 @@ def test_a_part_that_was_counted_and_never_sent_is_sent_though_others_wait(
     sent = []
     for minute in range(1, 11):
         parts.heartbeat(taken[1], 0.5, timedelta(minutes=2))
-        sent += [(minute, message["part"]) for _, message in sweep_for(janitor, aws, clock, 1)]
+        sent += [(minute, message["part"]) for _, message in sweep_for(keepers, aws, clock, 1)]
     # Of both, messages are known to be on the queue from then on.
     assert sent == [(1, 2), (1, 3), (6, 2), (6, 3)]
 
 
 def test_a_part_whose_message_is_lost_is_sent_again_and_the_longer_it_waits_the_less_often(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=3)
     parts.complete(take(parts, task, 0))
     parts.complete(take(parts, task, 1))
-    sent = sweep_for(janitor, aws, clock, HOURS)
+    sent = sweep_for(keepers, aws, clock, HOURS)
     for number, minutes in (
         (2, [5, 15, 35, 75, 155, 315]),
         (3, [1, 6, 16, 36, 76, 156, 316]),
@@ -489,7 +489,7 @@ def test_a_part_whose_message_is_lost_is_sent_again_and_the_longer_it_waits_the_
 
 
 def test_a_part_that_could_not_be_sent_after_its_worker_died_is_sent_soon(
-    janitor: Janitor,
+    keepers: Keepers,
     table: TaskTable,
     parts: PartTable,
     aws: Aws,
@@ -504,43 +504,43 @@ def test_a_part_that_could_not_be_sent_after_its_worker_died_is_sent_soon(
 
     clock.advance(61)
     with monkeypatch.context() as patch:
-        patch.setattr(janitor.sweeper.sweep._queue._sqs, "send_message_batch", fail)
-        janitor.sweep()
+        patch.setattr(keepers.sweeper.sweep._queue._sqs, "send_message_batch", fail)
+        keepers.sweep()
     assert not parts.all(task)[0].lease_owner
-    assert [minute for minute, _ in sweep_for(janitor, aws, clock, 9)] == [5]
+    assert [minute for minute, _ in sweep_for(keepers, aws, clock, 9)] == [5]
 
 
 def test_a_task_whose_parts_are_done_is_queued_until_it_is_finished(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, count=1, queued=1)
     parts.complete(take(parts, task, 0))
     for owner in ("first", "second"):
         clock.advance(300)
-        janitor.sweep()
+        keepers.sweep()
         assert aws.take_messages() == [json.loads(message(task.id))]
         assert table.claim(task.id, owner, LEASE)
-        janitor.sweep()
+        keepers.sweep()
     table.succeed(task.id, "second", "https://media.example.com/1")
     clock.advance(300)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.take_messages() == []
 
 
 def test_a_task_whose_parts_have_expired_fails(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts, queued=3)
     aws.dynamodb.delete_item(TableName="tasks", Key={"id": {"S": f"part#{task.id}#1#4"}})
     clock.advance(60)
-    janitor.sweep()
+    keepers.sweep()
     assert status(table, task.id) is Status.FAILED
     assert aws.take_messages() == []
 
 
 @pytest.mark.parametrize("end", ["failed", "deleted"])
 def test_what_the_workers_of_parts_store_late_is_removed_and_so_are_the_parts(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock, end: str
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock, end: str
 ) -> None:
     task = fan_out(table, parts, queued=3)
     if end == "failed":
@@ -549,12 +549,12 @@ def test_what_the_workers_of_parts_store_late_is_removed_and_so_are_the_parts(
         table.delete(task.id, timedelta(days=30))
     aws.put_object(f"work/{task.id}/1/parts/0")
     clock.advance(60)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.keys() == []
     assert not [item for item in aws.items() if item["id"]["S"].startswith("part#")]
     aws.put_object(f"outputs/{task.id}/1/0")
     clock.advance(900)
-    janitor.sweep()
+    keepers.sweep()
     assert aws.keys() == []
     assert "attention" not in aws.item(task.id)
 
@@ -563,11 +563,11 @@ def test_what_the_workers_of_parts_store_late_is_removed_and_so_are_the_parts(
 
 
 def test_a_dead_letter_ends_its_task_and_removes_what_it_stored(
-    janitor: Janitor, table: TaskTable, aws: Aws
+    keepers: Keepers, table: TaskTable, aws: Aws
 ) -> None:
     task_id = create(table)
     aws.put_object(f"outputs/{task_id}/1/0")
-    assert janitor.bury(message(task_id)) == []
+    assert keepers.bury(message(task_id)) == []
     task = table.get(task_id)
     assert task is not None
     assert (task.status, task.error_code) == (Status.FAILED, Failure.WORKER_LOST)
@@ -576,7 +576,7 @@ def test_a_dead_letter_ends_its_task_and_removes_what_it_stored(
 
 
 def test_a_dead_letter_does_not_end_what_lives_or_is_done(
-    janitor: Janitor, table: TaskTable, aws: Aws
+    keepers: Keepers, table: TaskTable, aws: Aws
 ) -> None:
     running, done, deleted = create(table), create(table), create(table)
     table.claim(running, "worker", LEASE)
@@ -584,22 +584,22 @@ def test_a_dead_letter_does_not_end_what_lives_or_is_done(
     table.succeed(done, "worker", "https://media.example.com/1")
     table.delete(deleted, timedelta(days=30))
     aws.put_object(f"outputs/{done}/1/0")
-    assert janitor.bury(message(running), message(done), message(deleted), message("neverwas")) == []
+    assert keepers.bury(message(running), message(done), message(deleted), message("neverwas")) == []
     assert [status(table, task_id) for task_id in (running, done, deleted)] == [1, 2, 4]
     assert aws.keys() == [f"outputs/{done}/1/0"]
 
 
 def test_a_dead_letter_of_a_part_ends_the_task_if_no_worker_has_the_part(
-    janitor: Janitor, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
+    keepers: Keepers, table: TaskTable, parts: PartTable, aws: Aws, clock: Clock
 ) -> None:
     task = fan_out(table, parts)
     take(parts, task, 0)
     parts.complete(take(parts, task, 1))
     letters = [message(task.id), *(part_message(task.id, *of) for of in ((1, 0), (1, 1), (2, 2), (1, 9)))]
-    assert janitor.bury(*letters) == []
+    assert keepers.bury(*letters) == []
     assert status(table, task.id) is Status.RUNNING
     aws.put_object(f"work/{task.id}/1/parts/1")
-    assert janitor.bury(part_message(task.id, 1, 2)) == []
+    assert keepers.bury(part_message(task.id, 1, 2)) == []
     failed = table.get(task.id)
     assert failed is not None
     assert (failed.status, failed.error_code) == (Status.FAILED, Failure.WORKER_LOST)
@@ -614,16 +614,16 @@ def test_a_dead_letter_of_a_part_ends_the_task_if_no_worker_has_the_part(
         '{"task_id": "17lok52y", "step": "part", "attempt": 1}',
     ],
 )
-def test_letters_that_name_no_task_are_dropped(janitor: Janitor, aws: Aws, body: str) -> None:
-    assert janitor.bury(body) == []
+def test_letters_that_name_no_task_are_dropped(keepers: Keepers, aws: Aws, body: str) -> None:
+    assert keepers.bury(body) == []
     assert aws.items() == []
 
 
 def test_letters_come_back_while_the_database_is_away(
-    janitor: Janitor, table: TaskTable, monkeypatch: pytest.MonkeyPatch
+    keepers: Keepers, table: TaskTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task_id = create(table)
-    client = janitor.undertaker.table._connection.client
+    client = keepers.dead_letters.table._connection.client
     call = client._make_api_call
 
     def fail(operation: str, arguments: dict[str, Any]) -> Any:
@@ -633,6 +633,6 @@ def test_letters_come_back_while_the_database_is_away(
 
     with monkeypatch.context() as patch:
         patch.setattr(client, "_make_api_call", fail)
-        assert janitor.bury(message(task_id), message("neverwas")) == ["0"]
-    assert janitor.bury(message(task_id)) == []
+        assert keepers.bury(message(task_id), message("neverwas")) == ["0"]
+    assert keepers.bury(message(task_id)) == []
     assert status(table, task_id) is Status.FAILED

@@ -130,7 +130,7 @@ class TaskRecord(Record):
     finishes = NumberAttribute(null=True)
 
     def task(self) -> Task:
-        """Give what the domain knows of it."""
+        """Return it as the service knows it."""
         return Task(
             id=self.id,
             origin_url=self.origin_url,
@@ -177,7 +177,7 @@ class PartRecord(Record):
         return f"part#{task_id}#{attempt}#{number}"
 
     def part(self) -> Part:
-        """Give what the domain knows of it."""
+        """Return it as the service knows it."""
         return Part(
             task_id=self.task_id,
             attempt=int(self.attempt),

@@ -62,7 +62,7 @@ class ObjectReader:
         self.close()
 
     def read(self, size: int, /) -> bytes:
-        """Give at most `size` bytes; none only at the end."""
+        """Return at most `size` bytes; none only at the end."""
         if not self._chunk:
             self._chunk = memoryview(self._next())
         taken, self._chunk = self._chunk[:size], self._chunk[size:]

@@ -79,7 +79,7 @@ class FilePackage:
             pieces.append(Piece(partial(BytesIO, data), content, duration, labels, flags))
         key = output_prefix(task.id, task.attempt) + plan.format.target
         writing = partial(self._store.writing, key, plan.format.content_type)
-        join(pieces, plan.format.muxer, writing, report)
+        join(pieces, plan.format, writing, report)
 
 
 class _File:

@@ -74,7 +74,7 @@ class Prepared:
         whole = ENCODED - self.source.begun
         if part.kind == "sound":
             return whole * _SOUND_SHARE
-        pictures = whole * (1 - _SOUND_SHARE * self.plan.has_sound)
+        pictures = whole * (1 - _SOUND_SHARE * self.plan.has_sound_or_text)
         seconds = span_seconds(self.plan, Span(begin(self.source.facts), None))
         return (
             pictures * min(1.0, span_seconds(self.plan, Span(part.start, part.end)) / seconds)
@@ -157,7 +157,7 @@ class Transcoder:
         """
         spans = self._spans(prepared)
         kinds: list[tuple[PartKind, int, int | None]] = [("sound", 0, None)]
-        kinds = kinds if spans and prepared.plan.has_sound else []
+        kinds = kinds if spans and prepared.plan.has_sound_or_text else []
         kinds += [("picture", span.start, span.end) for span in spans]
         task = prepared.task
         return [Part(task.id, task.attempt, number, *rest) for number, rest in enumerate(kinds)]
@@ -249,7 +249,7 @@ class Transcoder:
 
     def _run_sound(self, prepared: Prepared, folder: Path, uploads: Uploads, report: Report) -> Made:
         planned = prepared.plan
-        if not planned.has_sound:
+        if not planned.has_sound_or_text:
             # A part of text alone whose text has been given up.
             return Made({}, ())
         package = self._package(planned)

@@ -143,9 +143,8 @@ def _segmented_sound(plan: Plan, folder: Path) -> list[str]:
     if plan.sound is None:
         return []
     options = [*_sound_options(plan.sound), *_labels(plan, plan.sound)]
-    if plan.sound.copied and plan.sound.facts.codec == "aac":
-        # In a transport stream, each packet has a header. FFmpeg removes it for MP4, but not for segments.
-        options += ["-bsf:a", "aac_adtstoasc"]
+    if plan.sound.copied and plan.sound.codec.segment_filter:
+        options += ["-bsf:a", plan.sound.codec.segment_filter]
     return [*options, *_segment_options(folder / plan.sound.name, _sound_seconds(plan, plan.sound))]
 
 

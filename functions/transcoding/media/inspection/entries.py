@@ -18,14 +18,16 @@ from transcoding.media.ffmpeg.tools import Tools, complaints, input_options
 from transcoding.media.inspection.facts import EntryPoint, SourceFacts, VideoFacts
 from transcoding.media.inspection.probe import MAX_PIXELS
 
-#: The number, from 0, of the first entry point that is tried: FFmpeg may seek to the keyframe before it,
-#: which must not be the stream's first.
+#: Which entry point is tried first: FFmpeg may seek to the keyframe before the one that is sought, and this
+#: is the first that surely does not lead to the beginning.
 _TRIED = 2
-#: Seconds from the first frame: after which another point is tried if the picture is still at the first one,
-#: as in the black that films begin with; and up to which a point is worth decoding to.
-_TRIED_AGAIN, _FARTHEST = 20.0, 60.0
+#: Where the next ones are tried while the picture stands still, as in the black that films begin with, in
+#: seconds from the first frame. The last is the farthest that a comparison decodes to.
+_TRIED_AGAIN = (20.0, 60.0, 180.0, 600.0)
+#: The profile of the one known kind of stream that decodes to other pictures without any complaint.
+_SUSPICIOUS = "High 4:4:4 Predictive"
 #: How many frames are compared.
-_FRAMES = 24
+_FRAMES = 100
 #: Seconds between two checks whether FFmpeg has ended.
 _POLL = 0.1
 
@@ -56,23 +58,32 @@ def reading(url: str, video: VideoFacts, point: EntryPoint | None) -> list[str]:
 def are_true(tools: Tools, url: str, source: SourceFacts, begin: int, folder: Path, watch: Watch) -> bool:
     """Return whether decoding from an entry point near the beginning gives the frames of one pass.
 
-    `begin` is the tick of the first frame, `folder` one for temporary files. Also True where no point is near
-    enough to try. Raises what `watch` raises.
+    `begin` is the tick of the first frame, `folder` one for temporary files. Where no moving picture is found
+    to compare, only what is known to decode in another way without a complaint counts as different. Raises
+    what `watch` raises.
     """
     video = source.video
     if video is None:
         return True
-    again, farthest = (begin + round(seconds / video.time_base) for seconds in (_TRIED_AGAIN, _FARTHEST))
-    near = [point for point in source.entry_points[_TRIED:] if point.complete_from <= farthest]
-    later = [point for point in near if point.complete_from >= again]
-    for point in [*near[:1], *later[:1]]:
+    for point in _candidates(source, video, begin):
         output = ["-vf", f"trim=start_pts={point.complete_from}", "-frames:v", str(_FRAMES)]
         whole, entered = _both_ways(tools, url, video, point, output, folder, watch)
         if whole.frames and whole.frames != entered.frames:
             return False
         if len(set(whole.frames.values())) > 1:
-            break
-    return True
+            return True
+    return video.profile != _SUSPICIOUS
+
+
+def _candidates(source: SourceFacts, video: VideoFacts, begin: int) -> list[EntryPoint]:
+    """Return the entry points at which decoding is compared with one pass, in their order."""
+    points = source.entry_points[_TRIED:] or source.entry_points[1:]
+    starts = [0, *(round(seconds / video.time_base) for seconds in _TRIED_AGAIN)]
+    found = [
+        next((point for point in points if start <= point.complete_from - begin <= starts[-1]), None)
+        for start in starts[:-1]
+    ]
+    return list(dict.fromkeys(point for point in found if point))
 
 
 def is_like_one_pass(

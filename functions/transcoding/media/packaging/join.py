@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 
 from transcoding.media.packaging.flv import Writable, index_size, indexed
 from transcoding.media.packaging.fragments import Coded, Content, FragmentedMp4, Readable
+from transcoding.media.planning.formats import Format, Index
 
 _StreamT = TypeVar("_StreamT", bound=Stream)
 
@@ -100,18 +101,18 @@ class _Index:
 
 _MP4 = _Index("moov_size", _mp4_index, (("chunk_duration", f"{_TURN * 1e6:.0f}"),))
 _MATROSKA = _Index("reserve_index_space", _matroska_index)
-#: By FFmpeg's name of the muxer; the others' files have no index in front.
-_INDEXES = MappingProxyType({"mp4": _MP4, "mov": _MP4, "matroska": _MATROSKA, "webm": _MATROSKA})
+_INDEXES = MappingProxyType({Index.MOOV: _MP4, Index.CUES: _MATROSKA})
 
 
-def join(pieces: Sequence[Piece], muxer: str, opening: Opening, report: Callable[[float], None]) -> None:
+def join(pieces: Sequence[Piece], target: Format, opening: Opening, report: Callable[[float], None]) -> None:
     """Make one file of the pieces, its index in front where the format has one.
 
     `report` takes the fraction that is done, and may raise to end the join. Raises ValueError where a piece
     is not a stream that can be joined, what opening, reading and writing raise, and FFmpegError.
     """
-    index = _INDEXES.get(muxer)
-    if muxer == "flv":
+    muxer = target.muxer
+    index = _INDEXES.get(target.index) if target.index else None
+    if target.index is Index.KEYFRAMES:
         # The picture comes first.
         keyframes = pieces[0].content.keyframes
         file = indexed(opening(_HEADERS + index_size(keyframes)), keyframes)
@@ -208,7 +209,8 @@ def _add_stream(
 
 
 def _copy(container: OutputContainer, template: _StreamT) -> _StreamT:
-    return container.add_stream_from_template(template)
+    # Opaque: a codec may have no encoder of its own name.
+    return container.add_stream_from_template(template, opaque=True)
 
 
 def _media_packets(

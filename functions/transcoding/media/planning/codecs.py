@@ -91,6 +91,8 @@ class SoundCodec:
     cd_rates: bool = True
     sample_bits: int = 0
     copyable_profiles: frozenset[str] | None = None
+    #: FFmpeg's bitstream filter for packets that are copied into segments.
+    segment_filter: str = ""
     codec_string: Callable[[bytes], str] = _no_name
 
     def options(self, bit_rate: int) -> list[str]:
@@ -128,6 +130,8 @@ AAC = SoundCodec(
     name="aac",
     encoder=("-c:a", "aac", "-b:a", "{bit_rate}"),
     copyable_profiles=frozenset({"LC"}),
+    # In a transport stream, each packet has a header. FFmpeg removes it for MP4, but not for segments.
+    segment_filter="aac_adtstoasc",
     codec_string=_mp4a,
 )
 OPUS = SoundCodec(name="opus", encoder=("-c:a", "libopus", "-b:a", "{bit_rate}"), cd_rates=False)

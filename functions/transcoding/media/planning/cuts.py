@@ -113,7 +113,7 @@ def cut(source: SourceFacts, plan: Plan, length: float, workers: int) -> tuple[S
     rare = min(gap / 2, _ticks(_LONGEST / cost(plan), facts))
     count = max(1, math.floor((end - first) / max(_ticks(length, facts), rare) + 0.5))
     if count > 1:
-        beside = int(plan.has_sound)
+        beside = int(plan.has_sound_or_text)
         rounds = max(1, math.floor((count + beside) / workers + 0.5))
         count = min(rounds * workers - beside, 2 * count, MOST_PARTS)
     step = (end - first) / count

@@ -20,6 +20,17 @@ class Packaging(Enum):
     FILE = "file"
 
 
+class Index(Enum):
+    """The index in front of a file's media, by which players seek."""
+
+    #: The moov box of the MP4 family.
+    MOOV = "moov"
+    #: Matroska's cues.
+    CUES = "cues"
+    #: FLV's list of keyframes in its metadata.
+    KEYFRAMES = "keyframes"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Format:
     """One value of `format`.
@@ -45,6 +56,8 @@ class Format:
     needs_sound: bool = False
     #: Whether a DASH manifest stands beside the HLS playlists.
     dash: bool = False
+    #: The index of a file that is joined from parts.
+    index: Index | None = None
     #: Whether languages are written as QuickTime's codes.
     quicktime: bool = False
     short_side: int | None = None
@@ -100,9 +113,16 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 text=("webvtt",),
                 dash=True,
             ),
-            Format("mp4", "video.mp4", "video/mp4", "mp4", _FAST_START, text=("mov_text",)),
+            Format("mp4", "video.mp4", "video/mp4", "mp4", _FAST_START, text=("mov_text",), index=Index.MOOV),
             Format(
-                "mov", "video.mov", "video/quicktime", "mov", _FAST_START, text=("mov_text",), quicktime=True
+                "mov",
+                "video.mov",
+                "video/quicktime",
+                "mov",
+                _FAST_START,
+                text=("mov_text",),
+                quicktime=True,
+                index=Index.MOOV,
             ),
             Format(
                 "mkv",
@@ -111,6 +131,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "matroska",
                 ("-cues_to_front", "1"),
                 text=("subrip", "ass", "webvtt"),
+                index=Index.CUES,
             ),
             Format("ts", "video.ts", "video/mp2t", "mpegts"),
             Format(
@@ -120,6 +141,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "flv",
                 ("-flvflags", "add_keyframe_index"),
                 needs_picture=True,
+                index=Index.KEYFRAMES,
             ),
             Format(
                 "webm",
@@ -130,6 +152,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 picture=VP9,
                 sound=OPUS,
                 needs_picture=True,
+                index=Index.CUES,
             ),
             Format(
                 "gif",

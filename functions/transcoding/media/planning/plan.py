@@ -126,7 +126,7 @@ class Plan:
         return (*self.pictures, self.sound) if self.sound else self.pictures
 
     @property
-    def has_sound(self) -> bool:
+    def has_sound_or_text(self) -> bool:
         """Whether the result has more than a picture: sound, or the text that is made along with it."""
         return bool(self.sound or self.texts)
 
