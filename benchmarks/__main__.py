@@ -61,8 +61,9 @@ def compare(
 
 def comparisons(stack: Stack, home: Path, sizes: sources.Sizes) -> list[dict[str, Any]]:
     """Compare calls and tasks with the alternatives."""
-    both = (*api.comparisons(stack), *media.comparisons(stack, home))
-    return [asdict(compare(sizes.repeats, *comparison)) for comparison in both]
+    rows = [compare(sizes.starts, *comparison) for comparison in api.comparisons(stack, home)]
+    rows += [compare(sizes.repeats, *comparison) for comparison in media.comparisons(stack, home)]
+    return [asdict(row) for row in rows]
 
 
 def main() -> None:

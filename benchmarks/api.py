@@ -1,112 +1,128 @@
-"""The service's handlers beside bare boto3 handlers, on the same emulated DynamoDB and SQS."""
+"""The service's handlers beside bare boto3 handlers, on the same emulated DynamoDB and SQS.
+
+Both run from their packages, as Lambda would get them, with the Python that Lambda has.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
+from benchmarks import package
 from local.deploy import client
-from local.package import ROOT
 from local.stack import Stack
 
 Comparison = tuple[str, str, Callable[[], float], Callable[[], float]]
 
-#: Runs a handler in a new process, as a cold start does, and prints three times in seconds: its import, its
-#: first call, and the median of the next calls.
+#: Runs a handler in a new process, as a cold start does. Prints the first answer, then the median time of the
+#: next calls in seconds.
 _PROGRAM = """
-import json, statistics, sys, time
+import json, os, sys
 module, name, event, calls = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
 class Context:
     function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "bench"
     @staticmethod
     def get_remaining_time_in_millis(): return 29_000
-started = time.perf_counter()
-handler = getattr(__import__(module, fromlist=[name]), name)
-imported = time.perf_counter()
-assert handler(event, Context())["statusCode"] == 200
+output = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(2, 1)
+handler = getattr(__import__(module), name)
+print(json.dumps(handler(event, Context())), file=output)
+import statistics, time
 times = []
 for _ in range(calls):
     before = time.perf_counter()
     handler(event, Context())
     times.append(time.perf_counter() - before)
-first = time.perf_counter() - imported - sum(times)
-print(json.dumps([imported - started, first, statistics.median(times or [0])]), file=sys.stderr)
+print(statistics.median(times or [0]), file=output)
 """
 
 
-def comparisons(stack: Stack) -> Iterator[Comparison]:
-    """Yield the comparisons. Cold: import and first call. Warm: median of 50 further calls."""
+class _Package:
+    """A package, run by Lambda's Python."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._python = package.python()
+        self._environment = {**environment, "PYTHONPATH": str(folder)}
+
+    def run(self, module: str, name: str, event: object, calls: int) -> tuple[str, float, float]:
+        """Return the body of the first answer, when it came after the process was started, and a warm call.
+
+        Times are in seconds.
+        """
+        before = time.perf_counter()
+        with subprocess.Popen(
+            [self._python, "-c", _PROGRAM, module, name, json.dumps(event), str(calls)],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process:
+            assert process.stdout
+            answer = json.loads(process.stdout.readline())
+            first = time.perf_counter() - before
+            assert answer["statusCode"] == 200
+            return answer["body"], first, float(process.stdout.readline())
+
+
+def comparisons(stack: Stack, home: Path) -> Iterator[Comparison]:
+    """Yield the comparisons.
+
+    Cold: from the start of the process to its first answer, and the processor time until its end, which a
+    busy machine disturbs less. Warm: the median of 50 further calls.
+    """
     queue = client("sqs", stack["aws_endpoint_url"]).create_queue(QueueName="bench")["QueueUrl"]
     environment = {
         **os.environ,
         "AWS_ENDPOINT_URL": stack["aws_endpoint_url"],
+        "AWS_REGION": stack["region"],
         "AWS_DEFAULT_REGION": stack["region"],
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "TABLE_NAME": stack["table"],
+        "OUTPUT_BASE_URL": stack["output_base_url"],
         # A queue without a worker.
         "QUEUE_URL": queue,
-        "OUTPUT_BASE_URL": stack["output_base_url"],
         "POWERTOOLS_SERVICE_NAME": "bench",
         "POWERTOOLS_METRICS_NAMESPACE": "bench",
-        "POWERTOOLS_TRACE_DISABLED": "true",
-        "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}",
     }
+    ours = _Package(package.build(home / "package"), environment)
+    bare = _Package(package.build_bare(home / "bare"), environment)
     create = gateway_event("POST", "create-transcode", body={"origin_url": "s3://bucket/key.mp4"})
-    get = gateway_event("GET", "get-transcode", query={"id": _existing(environment, create)})
+    created, _, _ = ours.run("create_transcode", "handler", create, 0)
+    get = gateway_event("GET", "get-transcode", query={"id": json.loads(created)["id"]})
 
-    def run(module: str, name: str, event: dict[str, object], calls: int) -> list[float]:
-        done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, module, name, json.dumps(event), str(calls)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        times: list[float] = json.loads(done.stderr.splitlines()[-1])
-        return times
+    def cold(of: _Package, module: str, name: str, event: object) -> float:
+        return of.run(module, name, event, 0)[1]
 
-    def cold(module: str, name: str, event: dict[str, object]) -> float:
-        return sum(run(module, name, event, 0))
+    def cold_cpu(of: _Package, module: str, name: str, event: object) -> float:
+        before = _cpu_of_children()
+        of.run(module, name, event, 0)
+        return _cpu_of_children() - before
 
-    def warm(module: str, name: str, event: dict[str, object]) -> float:
-        return run(module, name, event, 50)[2]
+    def warm(of: _Package, module: str, name: str, event: object) -> float:
+        return of.run(module, name, event, 50)[2]
 
-    for call, event, bare in (("get-transcode", get, "get"), ("create-transcode", create, "create")):
+    for call, event, alternative in (("get-transcode", get, "get"), ("create-transcode", create, "create")):
         module = call.replace("-", "_")
-        yield (
-            f"{call}: cold start against a bare boto3 handler",
-            "s",
-            partial(cold, module, "handler", event),
-            partial(cold, "benchmarks.bare", bare, event),
-        )
-        yield (
-            f"{call}: warm call against a bare boto3 handler",
-            "s",
-            partial(warm, module, "handler", event),
-            partial(warm, "benchmarks.bare", bare, event),
-        )
+        kinds = (("cold start", cold), ("cold start's processor time", cold_cpu), ("warm call", warm))
+        for kind, measure in kinds:
+            yield (
+                f"{call}: {kind} against a bare boto3 handler",
+                "s",
+                partial(measure, ours, module, "handler", event),
+                partial(measure, bare, "bare", alternative, event),
+            )
 
 
-def _existing(environment: dict[str, str], create: dict[str, object]) -> str:
-    program = (
-        "import json, sys, create_transcode as c\n"
-        "class Context:\n"
-        "    function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = 'bench'\n"
-        "print(json.loads(c.handler(json.loads(sys.argv[1]), Context())['body'])['id'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(create)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()[-1]
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def gateway_event(

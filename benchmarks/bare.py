@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from typing import Any
 
 import boto3
 
 dynamodb = boto3.client("dynamodb")
+
+
+@cache
+def sqs() -> Any:
+    """Return the client of the queue, which `get` does not need."""
+    return boto3.client("sqs")
 
 
 def get(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -25,5 +32,5 @@ def create(event: dict[str, Any], context: object) -> dict[str, Any]:
         TableName=os.environ["TABLE_NAME"],
         Item={"id": {"S": f"bare-{os.urandom(4).hex()}"}, "origin_url": {"S": body["origin_url"]}},
     )
-    boto3.client("sqs").send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody="{}")
+    sqs().send_message(QueueUrl=os.environ["QUEUE_URL"], MessageBody="{}")
     return {"statusCode": 200, "body": json.dumps({"errcode": 1000})}

@@ -110,7 +110,6 @@ class Bench:
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "POWERTOOLS_SERVICE_NAME": "bench",
             "POWERTOOLS_METRICS_NAMESPACE": "bench",
-            "POWERTOOLS_TRACE_DISABLED": "true",
             "TABLE_NAME": self._table(),
             "QUEUE_URL": self._queue,
             "OUTPUT_BUCKET": stack["output_bucket"],

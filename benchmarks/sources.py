@@ -21,9 +21,10 @@ _FOOTAGE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The number of repeats and of stored tasks, and the lengths of sources in seconds."""
+    """The numbers of repeats (`starts`: of what is short) and stored tasks; lengths of sources in seconds."""
 
     repeats: int
+    starts: int
     film: int
     excerpt: int
     excerpt_repeats: int
@@ -31,8 +32,8 @@ class Sizes:
     tasks: int
 
 
-FULL = Sizes(repeats=5, film=600, excerpt=180, excerpt_repeats=2, long=3 * 3600, tasks=1_000_000)
-QUICK = Sizes(repeats=1, film=180, excerpt=180, excerpt_repeats=0, long=1800, tasks=20_000)
+FULL = Sizes(repeats=5, starts=20, film=600, excerpt=180, excerpt_repeats=2, long=3 * 3600, tasks=1_000_000)
+QUICK = Sizes(repeats=1, starts=3, film=180, excerpt=180, excerpt_repeats=0, long=1800, tasks=20_000)
 
 
 def footage() -> Path:

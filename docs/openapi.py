@@ -10,8 +10,9 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "openapi.json"
@@ -24,39 +25,30 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "OUTPUT_BASE_URL": "none",
     "OUTPUT_BUCKET": "none",
-    "POWERTOOLS_TRACE_DISABLED": "true",
     "QUEUE_URL": "none",
     "TABLE_NAME": "none",
 }
 
 
 def describe() -> dict[str, Any]:
-    """Return the merged descriptions of the functions' resolvers."""
+    """Return the description of all functions' operations."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if str(ROOT / "functions") not in sys.path:
         sys.path.insert(0, str(ROOT / "functions"))
 
-    paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {}
-    for function in FUNCTIONS:
-        app = importlib.import_module(function).app
-        document = json.loads(app.get_openapi_json_schema(openapi_version="3.1.0"), parse_float=_number)
-        paths |= document["paths"]
-        schemas |= document["components"]["schemas"]
+    operations = [importlib.import_module(function).operation for function in FUNCTIONS]
+    schemas = _Schemas()
+    paths = {
+        operation.path: {operation.method.lower(): _operation(operation, schemas)} for operation in operations
+    }
 
-    # Powertools describes a 422 for wrong parameters; the resolver returns 400 in the envelope instead.
-    for item in paths.values():
-        for operation in item.values():
-            del operation["responses"]["422"]
     # The task that a call creates can be shown and deleted.
     paths["/transcoding/api/create-transcode"]["post"]["responses"]["200"]["links"] = {
         "get": {"operationId": "getTranscode", "parameters": {"id": "$response.body#/id"}},
         "delete": {"operationId": "deleteTranscode", "requestBody": {"id": "$response.body#/id"}},
         "deleteAll": {"operationId": "deleteTranscodes", "requestBody": {"ids": "$response.body#/id"}},
     }
-    for name in ("HTTPValidationError", "ValidationError", "ResponseValidationError"):
-        del schemas[name]
 
     return {
         "openapi": "3.1.0",
@@ -87,9 +79,125 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _number(text: str) -> float:
-    """Read a number. Powertools writes the bounds of integers as floats."""
-    return int(float(text)) if float(text).is_integer() else float(text)
+class _Schemas(dict[str, Any]):
+    """The schemas that responses and bodies refer to, by name."""
+
+    def refer(self, name: str, schema: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return a reference to the schema of this name, which `schema` makes."""
+        if name not in self:
+            self[name] = schema()
+        return {"$ref": f"#/components/schemas/{name}"}
+
+    def body(self, body: Any) -> dict[str, Any]:
+        """Return the schema of a request's body."""
+        fields = {field.name: _parameter(field) for field in body.fields}
+        required = [field.name for field in body.fields if field.required]
+        return self.refer(body.name, lambda: _object(body.name, body.description, fields, required))
+
+    def answer(self, kind: type) -> dict[str, Any]:
+        """Return the schema of a response's body, or of an object in one; it has all its fields."""
+
+        def make() -> dict[str, Any]:
+            hints = get_type_hints(kind, include_extras=True)
+            fields = {name: _titled(name, self._of(hint)) for name, hint in hints.items()}
+            return _object(kind.__name__, kind.__doc__, fields, list(fields))
+
+        return self.refer(kind.__name__, make)
+
+    def _of(self, hint: Any) -> dict[str, Any]:
+        """Return the schema of a type."""
+        if get_origin(hint) is Annotated:
+            described, facts = get_args(hint)
+            return {**self._of(described), **facts}
+        if hint in _TYPES:
+            return {"type": _TYPES[hint]}
+        if get_origin(hint) is Literal:
+            (value,) = get_args(hint)
+            return {"type": _TYPES[type(value)], "const": value}
+        if get_origin(hint) is list:
+            (item,) = get_args(hint)
+            return {"type": "array", "items": self._of(item)}
+        return self.answer(hint)
+
+
+_TYPES: dict[Any, str] = {int: "integer", float: "number", str: "string"}
+
+
+def _operation(operation: Any, schemas: _Schemas) -> dict[str, Any]:
+    """Return the OpenAPI operation of a call."""
+    from transcoding.api.answers import Refusal  # noqa: PLC0415 - not before functions/ is on the path
+    from transcoding.api.operation import COMMON_REFUSALS  # noqa: PLC0415
+
+    answer = get_type_hints(operation.function)["return"]
+    meanings = {
+        200: "OK",
+        **operation.refusals,
+        **COMMON_REFUSALS,
+        503: f"A backing service is not available; {operation.unavailable}",
+    }
+    described = {
+        "summary": operation.summary,
+        "description": operation.description,
+        "operationId": operation.id,
+    }
+    parameters = [
+        {
+            "description": parameter.description,
+            "required": parameter.required,
+            "schema": _titled(parameter.name, {**parameter.schema, **_default(parameter)}),
+            "name": parameter.name,
+            "in": place,
+        }
+        for place, group in (("query", operation.query), ("header", operation.headers))
+        for parameter in group
+    ]
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body:
+        described["requestBody"] = {"content": _json(schemas.body(operation.body)), "required": True}
+    described["responses"] = {
+        str(status): {
+            "description": meaning,
+            "content": _json(schemas.answer(answer if status == 200 else Refusal)),
+        }
+        for status, meaning in sorted(meanings.items())
+    }
+    return described
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _object(
+    name: str, description: str | None, fields: dict[str, Any], required: list[str]
+) -> dict[str, Any]:
+    return {
+        "properties": fields,
+        "type": "object",
+        "required": required,
+        "title": name,
+        "description": description,
+    }
+
+
+def _parameter(field: Any) -> dict[str, Any]:
+    """Return the schema of a field of a request's body."""
+    facts = {"description": field.description, "examples": list(field.examples)}
+    return _titled(field.name, {**field.schema, **facts, **_default(field)})
+
+
+def _titled(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a field with a title, unless it refers to another."""
+    if "$ref" in schema:
+        return schema
+    words = {key: schema[key] for key in ("description", "default", "examples") if key in schema}
+    rules = {key: value for key, value in schema.items() if key not in words}
+    return rules | {"title": name.replace("_", " ").title()} | words
+
+
+def _default(parameter: Any) -> dict[str, Any]:
+    return {} if parameter.default is None else {"default": parameter.default}
 
 
 def render() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools import Metrics, Tracer
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
@@ -22,7 +22,7 @@ settings = DeadLetterSettings.read()
 table = TaskTable(settings.table_name)
 parts = PartTable(settings.table_name)
 store = ObjectStore(settings.output_bucket, patient=False)
-logger, tracer, metrics = create_logger(), Tracer(), Metrics()
+logger, metrics = create_logger(), Metrics()
 processor = BatchProcessor(EventType.SQS)
 
 
@@ -33,7 +33,6 @@ def bury(record: SQSRecord) -> None:
 
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Take the messages of a batch one by one."""

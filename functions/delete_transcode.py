@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools import Tracer
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from transcoding.api.resolver import PREFIX, ApiResolver
-from transcoding.api.schemas import Deleted, DeleteTranscode
+from transcoding.api.answers import OK, Deleted
+from transcoding.api.operation import PREFIX, Operation
+from transcoding.api.parameters import DELETE_TRANSCODE
 from transcoding.data.object_store import ObjectStore
 from transcoding.data.task_table import TaskTable
 from transcoding.logs import create_logger
@@ -19,27 +19,29 @@ from transcoding.settings import DeleteSettings
 settings = DeleteSettings.read()
 table = TaskTable(settings.table_name)
 store = ObjectStore(settings.output_bucket, patient=False)
-logger, tracer = create_logger(), Tracer()
-app = ApiResolver("the task may be deleted already, and the call may be repeated")
+logger = create_logger()
 
 
-@app.post(
-    f"{PREFIX}/delete-transcode",
+def delete_transcode(id: str) -> Deleted:
+    """Delete a task."""
+    tasks.delete(table, store, settings.retention, [id])
+    return {**OK}
+
+
+operation = Operation(
+    method="POST",
+    path=f"{PREFIX}/delete-transcode",
+    function=delete_transcode,
+    id="deleteTranscode",
     summary="Delete a task",
     description="In any status. A task that is running is stopped, and its stored objects are removed.",
-    operation_id="deleteTranscode",
-    responses=app.answers(
-        Deleted, {400: "The id is missing", 404: "No such task", 413: "The body is over 64 KiB"}
-    ),
+    body=DELETE_TRANSCODE,
+    refusals={400: "The id is missing", 404: "No such task", 413: "The body is over 64 KiB"},
+    unavailable="the task may be deleted already, and the call may be repeated",
 )
-def delete_transcode(body: DeleteTranscode) -> Deleted:
-    """Delete a task."""
-    tasks.delete(table, store, settings.retention, [body.id])
-    return Deleted()
 
 
 @logger.inject_lambda_context(correlation_id_path=API_GATEWAY_REST)
-@tracer.capture_lambda_handler(capture_response=False)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer an API Gateway proxy event."""
-    return app.resolve(event, context)
+    return operation.answer(event, context)

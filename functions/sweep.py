@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools import Metrics, Tracer
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -25,11 +25,10 @@ sweep = Sweep(
     ObjectStore(settings.output_bucket, patient=False),
     window=settings.max_workers,
 )
-logger, tracer, metrics = create_logger(), Tracer(), Metrics()
+logger, metrics = create_logger(), Metrics()
 
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> None:
     """Look at the tasks that are due."""

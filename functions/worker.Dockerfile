@@ -12,4 +12,6 @@ COPY --from=ffmpeg /ffmpeg/ /opt/
 COPY functions/requirements-worker.txt /tmp/
 RUN pip install --no-cache-dir --require-hashes --only-binary=:all: --requirement /tmp/requirements-worker.txt
 COPY functions/ ${LAMBDA_TASK_ROOT}/
+# Lambda cannot write what Python compiles at a start.
+RUN python -m compileall -q --invalidation-mode unchecked-hash ${LAMBDA_TASK_ROOT}
 CMD ["worker.handler"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from aws_lambda_powertools import Metrics, Tracer
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -22,7 +22,6 @@ from transcoding.service.jobs import RETRY_SECONDS, Job, RetryLaterError
 from transcoding.settings import WorkerSettings
 
 logger = create_logger()
-tracer = Tracer()
 metrics = Metrics()
 settings = WorkerSettings.read()
 queue = JobQueue(settings.queue_url)
@@ -67,7 +66,6 @@ def work_on(record: SQSRecord, lambda_context: LambdaContext) -> None:
 
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler
 @metrics.log_metrics(capture_cold_start_metric=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Handle an SQS event of one message."""

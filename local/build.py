@@ -1,6 +1,7 @@
 """Run `sam build` with the container engine of this machine: `python -m local.build --config-env newaccount`.
 
-The arguments are those of `sam build`. What is built for one processor can then be deployed for no other.
+The arguments are those of `sam build`. The worker's image is built for one
+processor, and can then be deployed for no other. The packages of the other functions are the same for all.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ SAM = ROOT / ".local" / "envs" / "sam" / "bin" / "sam"
 UV = ROOT / ".local" / "uv" / "bin"
 BUILD = ROOT / ".aws-sam" / "build"
 DOCKERFILE = ROOT / "functions" / "worker.Dockerfile"
-#: Lambda's name of a processor, by that in the names of compiled modules.
-PROCESSORS = {"x86_64": "x86_64", "aarch64": "arm64"}
+#: Lambda's name of a processor, by that of an image.
+PROCESSORS = {"amd64": "x86_64", "arm64": "arm64"}
 
+_IMAGE = re.compile(r"\n {6}ImageUri: (\S+)")
 _PARAMETER = re.compile(
     r"(?<=\n  Architecture:\n    Type: String\n)    Default: \S+\n    AllowedValues:\n(?:    - \S+\n)+"
 )
@@ -49,19 +51,19 @@ def base_image() -> str:
     return str(name)
 
 
-def seal(build: Path) -> str:
-    """Let the built template take only the processor that its functions are built for; return that.
+def seal(build: Path, engine: Engine) -> str:
+    """Let the built template take only the processor that the worker's image is built for; return that.
 
-    Raises ValueError where they are built for more than one, or where the template has no such parameter.
+    Raises ValueError where that is not known, or where the template has no such parameter.
     """
-    names = {path.name for path in build.glob("*/pydantic_core/*.so")}
-    built = {PROCESSORS[m[1]] for name in names if (m := re.search(r"-(\w+)-linux-gnu\.so$", name))}
-    if len(built) != 1:
-        raise ValueError(f"the functions in {build} are built for {sorted(built) or 'no known processor'}")
-    (processor,) = built
     path = build / "template.yaml"
+    template = path.read_text()
+    (image,) = _IMAGE.findall(template) or [""]
+    processor = PROCESSORS.get(engine.architecture(image)) if image else None
+    if not processor:
+        raise ValueError(f"the image {image} of {path} is for no known processor")
     sealed, count = _PARAMETER.subn(
-        f"    Default: {processor}\n    AllowedValues:\n    - {processor}\n", path.read_text()
+        f"    Default: {processor}\n    AllowedValues:\n    - {processor}\n", template
     )
     if count != 1:
         raise ValueError(f"{path} has no parameter Architecture as expected")
@@ -72,6 +74,7 @@ def seal(build: Path) -> str:
 def main(arguments: list[str]) -> int:
     """Build, and return the exit code."""
     environment = os.environ | {"PATH": f"{UV}{os.pathsep}{os.environ['PATH']}", "SAM_CLI_TELEMETRY": "0"}
+    engine = None
     if (environment.get("DOCKER_HOST") or "unix://").startswith("unix://"):
         try:
             engine = Engine.find()
@@ -81,8 +84,9 @@ def main(arguments: list[str]) -> int:
         environment["DOCKER_HOST"] = engine.host
         prepare(engine)
     code = subprocess.run([SAM, "build", *arguments], cwd=ROOT, env=environment, check=False).returncode
-    if code == 0:
-        print(f"The functions are built for {seal(BUILD)}; `sam deploy` takes no other Architecture now.")
+    if code == 0 and engine:
+        processor = seal(BUILD, engine)
+        print(f"The worker is built for {processor}; `sam deploy` takes no other Architecture now.")
     return code
 
 

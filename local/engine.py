@@ -74,6 +74,11 @@ class Engine:
         status, body = self._ask("GET", f"/images/{name}/json")
         return str(json.loads(body)["Id"]) if status == http.client.OK else ""
 
+    def architecture(self, name: str) -> str:
+        """Return the processor of a local image (amd64, arm64, …); empty if there is none of this name."""
+        status, body = self._ask("GET", f"/images/{name}/json")
+        return str(json.loads(body)["Architecture"]) if status == http.client.OK else ""
+
     def pull(self, name: str) -> None:
         """Fetch an image from its registry, if that can be reached."""
         repository, _, tag = name.rpartition(":")

@@ -77,8 +77,6 @@ def adapt(template: dict[str, Any], parameters: dict[str, str], code_key: str) -
     defaults = template["Globals"]["Function"]
     defaults["CodeUri"] = {"Bucket": CODE_BUCKET, "Key": code_key}
     defaults["Environment"]["Variables"]["PYTHONPATH"] = sysconfig.get_path("purelib")
-    # The emulator has no X-Ray daemon.
-    defaults["Environment"]["Variables"]["POWERTOOLS_TRACE_DISABLED"] = "true"
     worker = resources["WorkerFunction"]
     del worker["Metadata"], worker["Properties"]["PackageType"]
     worker["IgnoreGlobals"] = [name for name in worker["IgnoreGlobals"] if name not in {"CodeUri", "Runtime"}]

@@ -3,50 +3,87 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Name = Annotated[str, StringConstraints(min_length=1)]
+class SettingsError(ValueError):
+    """An environment variable is missing or wrong; the message names it."""
 
 
-class Settings(BaseModel):
+def _setting(read: Callable[[str], Any], **default: Any) -> Any:
+    """Return a field. `read` returns the value of a variable's text, and raises ValueError if it is wrong."""
+    return field(**default, metadata={"read": read})
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def _number(kind: type[float], least: float) -> Callable[[str], float]:
+    def read(value: str) -> float:
+        number = kind(value)
+        # Also false for what is not a number.
+        if not number >= least:
+            raise ValueError(f"must be {least} or more")
+        return number
+
+    return read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
     """The environment of every function. Fields have the variables' names, in lower case."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=str.upper)
-
-    table_name: Name
+    table_name: str = _setting(_text)
     #: The zone of the times in responses.
-    timezone: ZoneInfo = ZoneInfo("Asia/Shanghai")
+    timezone: ZoneInfo = _setting(ZoneInfo, default=ZoneInfo("Asia/Shanghai"))  # noqa: RUF009
 
     @classmethod
     def read(cls) -> Self:
-        """Return this process's settings. Raises pydantic's ValidationError, which names the variable."""
-        return cls.model_validate(dict(os.environ))
+        """Return this process's settings. Raises SettingsError."""
+        values = {}
+        for setting in fields(cls):
+            name = setting.name.upper()
+            if name in os.environ:
+                try:
+                    values[setting.name] = setting.metadata["read"](os.environ[name])
+                # ZoneInfo raises KeyError or OSError for a zone that does not exist.
+                except (ValueError, KeyError, OSError) as error:
+                    raise SettingsError(f"{name}: {error}") from error
+            elif setting.default is MISSING:
+                raise SettingsError(f"{name} is missing")
+        return cls(**values)
 
 
+@dataclass(frozen=True, kw_only=True)
 class CreateSettings(Settings):
     """The environment of create_transcode."""
 
-    queue_url: Name
+    queue_url: str = _setting(_text)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ShowSettings(Settings):
     """The environment of get_transcode and get_transcodes."""
 
     #: The part of `target_url` before the object's key, without a slash at its end.
-    output_base_url: Name
+    output_base_url: str = _setting(_text)
 
 
+@dataclass(frozen=True, kw_only=True)
 class DeleteSettings(Settings):
     """The environment of delete_transcode and delete_transcodes."""
 
-    output_bucket: Name
+    output_bucket: str = _setting(_text)
     #: At least a day, so that a task outlives the idempotency key that it was created with.
-    retention_days: Annotated[int, Field(ge=1)] = 30
+    retention_days: int = _setting(_number(int, 1), default=30)
 
     @property
     def retention(self) -> timedelta:
@@ -54,36 +91,39 @@ class DeleteSettings(Settings):
         return timedelta(days=self.retention_days)
 
 
+@dataclass(frozen=True, kw_only=True)
 class DeadLetterSettings(Settings):
     """The environment of dead_letter."""
 
-    output_bucket: Name
+    output_bucket: str = _setting(_text)
 
 
+@dataclass(frozen=True, kw_only=True)
 class SweepSettings(Settings):
     """The environment of sweep."""
 
-    queue_url: Name
-    output_bucket: Name
+    queue_url: str = _setting(_text)
+    output_bucket: str = _setting(_text)
     #: The most workers that run at once, and the most parts of one task that are queued at once.
-    max_workers: Annotated[int, Field(ge=1)] = 10
+    max_workers: int = _setting(_number(int, 1), default=10)
 
 
+@dataclass(frozen=True, kw_only=True)
 class WorkerSettings(Settings):
     """The environment of the worker."""
 
-    queue_url: Name
-    output_bucket: Name
-    lease_seconds: Annotated[int, Field(ge=5)] = 60
+    queue_url: str = _setting(_text)
+    output_bucket: str = _setting(_text)
+    lease_seconds: int = _setting(_number(int, 5), default=60)
     #: The most workers that run at once, and the most parts of one task that are queued at once.
-    max_workers: Annotated[int, Field(ge=1)] = 10
+    max_workers: int = _setting(_number(int, 1), default=10)
     #: The length of a part, and of the longest source that one worker transcodes by itself, in seconds of
     #: 1080p at 30 frames a second. Smaller pictures are less work, so their parts are longer.
-    part_seconds: Annotated[float, Field(ge=1)]
-    fan_out_seconds: Annotated[float, Field(ge=0)]
-    ffmpeg_dir: Path = Path("/opt/bin")
+    part_seconds: float = _setting(_number(float, 1))
+    fan_out_seconds: float = _setting(_number(float, 0))
+    ffmpeg_dir: Path = _setting(Path, default=Path("/opt/bin"))  # noqa: RUF009
     #: The most bytes that the worker copies from an http(s) source.
-    max_source_bytes: Annotated[int, Field(gt=0)]
+    max_source_bytes: int = _setting(_number(int, 1))
 
     @property
     def lease(self) -> timedelta:

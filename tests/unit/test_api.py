@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -437,7 +438,7 @@ def test_times_are_in_the_zone_of_the_stack(api: Api, monkeypatch: pytest.Monkey
 
     function = importlib.import_module("get_transcode")
     id_ = api.create()
-    settings = function.settings.model_copy(update={"timezone": ZoneInfo("America/St_Johns")})
+    settings = replace(function.settings, timezone=ZoneInfo("America/St_Johns"))
     monkeypatch.setattr(function, "settings", settings)
     assert api.get("get-transcode", id=id_).json["transcoding"]["created_at"] == "2026-11-22T11:46:17-03:30"
 
@@ -468,7 +469,7 @@ def test_results_are_under_the_url_that_is_served_now(
     api.create()
     for name in ("get_transcode", "get_transcodes"):
         function = importlib.import_module(name)
-        served = function.settings.model_copy(update={"output_base_url": "https://new.example.com"})
+        served = replace(function.settings, output_base_url="https://new.example.com")
         monkeypatch.setattr(function, "settings", served)
     shown = {task["id"]: task["target_url"] for task in api.get("get-transcodes").json["results"]}
     assert set(shown.values()) == {"", keys[1], f"https://new.example.com/{keys[0]}"}

@@ -23,40 +23,6 @@ PINNED = build.base_image()
 STAND_IN = "public.ecr.aws/lambda/python:3.13"
 
 
-def built(folder: Path, *processors: str) -> Path:
-    """Make a folder as `sam build` leaves it: the template in long form, and a compiled module a function."""
-    template = load_template(ROOT / "template.yaml")
-    (folder / "template.yaml").write_text(yaml.safe_dump(template, sort_keys=False))
-    for number, processor in enumerate(processors):
-        modules = folder / f"Function{number}" / "pydantic_core"
-        modules.mkdir(parents=True)
-        (modules / f"_pydantic_core.cpython-313-{processor}-linux-gnu.so").touch()
-    return folder
-
-
-@pytest.mark.parametrize(("module", "processor"), [("x86_64", "x86_64"), ("aarch64", "arm64")])
-def test_what_is_built_for_one_processor_is_deployed_for_no_other(
-    tmp_path: Path, module: str, processor: str
-) -> None:
-    before = load_template(ROOT / "template.yaml")
-    assert build.seal(built(tmp_path, module, module)) == processor
-    after = yaml.safe_load((tmp_path / "template.yaml").read_text())
-    architecture = after["Parameters"]["Architecture"]
-    assert (architecture["Default"], architecture["AllowedValues"]) == (processor, [processor])
-    # Nothing else changes, and sealing again does no harm.
-    after["Parameters"]["Architecture"] = before["Parameters"]["Architecture"]
-    assert after == before
-    assert build.seal(tmp_path) == processor
-
-
-@pytest.mark.parametrize("processors", [(), ("x86_64", "aarch64")])
-def test_what_is_not_built_for_one_processor_is_not_sealed(
-    tmp_path: Path, processors: tuple[str, ...]
-) -> None:
-    with pytest.raises(ValueError, match="are built for"):
-        build.seal(built(tmp_path, *processors))
-
-
 def test_the_base_image_is_pinned_and_has_the_python_of_the_functions() -> None:
     runtime = load_template(ROOT / "template.yaml")["Globals"]["Function"]["Runtime"]
     version = re.fullmatch(r"public\.ecr\.aws/lambda/python:(3\.\d+)\.\d{4}\.\d\d\.\d\d\.\d\d", PINNED)
@@ -70,6 +36,7 @@ class Daemon(socketserver.UnixStreamServer):
     def __init__(self, path: Path) -> None:
         self.images: dict[str, str] = {}
         self.registry: dict[str, str] = {}
+        self.architecture = "amd64"
         super().__init__(str(path), Handler)
 
 
@@ -84,7 +51,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             name = self.path.removeprefix("/images/").removesuffix("/json")
             known = name in self.server.images
-            self.answer(200 if known else 404, {"Id": self.server.images.get(name)})
+            found = {"Id": self.server.images.get(name), "Architecture": self.server.architecture}
+            self.answer(200 if known else 404, found)
 
     def do_POST(self) -> None:
         url = urlsplit(self.path)
@@ -119,6 +87,41 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
         yield server
         server.shutdown()
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """Make a folder as `sam build` leaves it: the template in long form, with the worker's image."""
+    template = load_template(ROOT / "template.yaml")
+    template["Resources"]["WorkerFunction"]["Properties"]["ImageUri"] = "workerfunction:worker"
+    (tmp_path / "template.yaml").write_text(yaml.safe_dump(template, sort_keys=False))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("image", "processor"), [("amd64", "x86_64"), ("arm64", "arm64")])
+def test_what_is_built_for_one_processor_is_deployed_for_no_other(
+    built: Path, daemon: Daemon, image: str, processor: str
+) -> None:
+    before = yaml.safe_load((built / "template.yaml").read_text())
+    daemon.images["workerfunction:worker"] = "worker"
+    daemon.architecture = image
+    assert build.seal(built, Engine.find()) == processor
+    after = yaml.safe_load((built / "template.yaml").read_text())
+    architecture = after["Parameters"]["Architecture"]
+    assert (architecture["Default"], architecture["AllowedValues"]) == (processor, [processor])
+    # Nothing else changes, and sealing again does no harm.
+    after["Parameters"]["Architecture"] = before["Parameters"]["Architecture"]
+    assert after == before
+    assert build.seal(built, Engine.find()) == processor
+
+
+@pytest.mark.parametrize("image", ["", "riscv64"])
+def test_what_is_built_for_no_known_processor_is_not_sealed(built: Path, daemon: Daemon, image: str) -> None:
+    if image:
+        daemon.images["workerfunction:worker"] = "worker"
+        daemon.architecture = image
+    with pytest.raises(ValueError, match="no known processor"):
+        build.seal(built, Engine.find())
 
 
 @pytest.mark.parametrize(

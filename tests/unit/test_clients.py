@@ -37,10 +37,10 @@ def store_in(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         clients.s3.cache_clear()
         return ObjectStore("outputs")
 
-    clients._session.cache_clear()
+    clients.session.cache_clear()
     yield make
     clients.s3.cache_clear()
-    clients._session.cache_clear()
+    clients.session.cache_clear()
 
 
 @pytest.mark.parametrize(("region", "host"), REGIONS.items())

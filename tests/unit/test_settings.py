@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from pydantic import ValidationError
 
-from transcoding.settings import CreateSettings, DeleteSettings, Settings, WorkerSettings
+from transcoding.settings import CreateSettings, DeleteSettings, Settings, SettingsError, WorkerSettings
 
 pytestmark = pytest.mark.usefixtures("environment")
 
 
 def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QUEUE_URL")
-    with pytest.raises(ValidationError, match="QUEUE_URL"):
+    with pytest.raises(SettingsError, match="QUEUE_URL"):
         CreateSettings.read()
 
 
@@ -23,7 +22,7 @@ def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError, match=name):
+    with pytest.raises(SettingsError, match=name):
         DeleteSettings.read()
 
 

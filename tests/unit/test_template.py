@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -148,9 +149,9 @@ def test_a_functions_environment_is_what_its_settings_read(name: str) -> None:
         for variable in GLOBALS["Environment"]["Variables"] | own
         if not variable.startswith(("POWERTOOLS_", "AWS_"))
     }
-    fields = SETTINGS[name].model_fields
-    required = {field.upper() for field, info in fields.items() if info.is_required()}
-    assert required <= given <= {field.upper() for field in fields}
+    fields = dataclasses.fields(SETTINGS[name])
+    required = {field.name.upper() for field in fields if field.default is dataclasses.MISSING}
+    assert required <= given <= {field.name.upper() for field in fields}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -604,13 +605,8 @@ def test_values_of_parameters(parameter: str, value: str, allowed: bool) -> None
 
 def test_defaults_of_the_template_and_of_the_code_agree() -> None:
     parameters = TEMPLATE["Parameters"]
-    assert parameters["Timezone"]["Default"] == settings.Settings.model_fields["timezone"].default.key
-    assert (
-        parameters["RetentionDays"]["Default"]
-        == settings.DeleteSettings.model_fields["retention_days"].default
-    )
+    assert parameters["Timezone"]["Default"] == settings.Settings.timezone.key
+    assert parameters["RetentionDays"]["Default"] == settings.DeleteSettings.retention_days
     for function in (settings.WorkerSettings, settings.SweepSettings):
-        assert parameters["MaxWorkers"]["Default"] == function.model_fields["max_workers"].default
-    assert (
-        parameters["LeaseSeconds"]["Default"] == settings.WorkerSettings.model_fields["lease_seconds"].default
-    )
+        assert parameters["MaxWorkers"]["Default"] == function.max_workers
+    assert parameters["LeaseSeconds"]["Default"] == settings.WorkerSettings.lease_seconds

@@ -57,7 +57,8 @@ _TRANSIENT = frozenset(
 
 
 @cache
-def _session() -> botocore.session.Session:
+def session() -> botocore.session.Session:
+    """Return this process's session. A second one would read the models and endpoints of AWS again: 60 ms."""
     return botocore.session.get_session()
 
 
@@ -73,7 +74,7 @@ def _config() -> Config:
 @cache
 def sqs() -> SQSClient:
     """Return this process's SQS client."""
-    return cast("SQSClient", _session().create_client("sqs", config=_config()))
+    return cast("SQSClient", session().create_client("sqs", config=_config()))
 
 
 @cache
@@ -100,7 +101,7 @@ def s3(*, patient: bool) -> S3Client:
                 retries={"mode": "standard", "total_max_attempts": PATIENT_ATTEMPTS},
             )
         )
-    client = cast("S3Client", _session().create_client("s3", config=config))
+    client = cast("S3Client", session().create_client("s3", config=config))
     client.meta.events.register_first("needs-retry.s3", _stay_in_region)
     return client
 

@@ -68,6 +68,7 @@ class Table:
         Record.Meta.table_name = table_name
         # All models inherit this connection and its one botocore client, made now and not by the first call.
         self._connection = Record._get_connection().connection
+        self._connection._local.session = clients.session()
         self._connection.client  # noqa: B018
         self._clock = clock
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from aws_lambda_powertools import Logger
-from pydantic import TypeAdapter, ValidationError
 
 from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.errors import Failure, OutOfTimeError, StaleAttemptError, TaskFailedError
@@ -50,6 +49,9 @@ from transcoding.pipeline.segments import SegmentsPackage
 from transcoding.pipeline.source import Source, SourceReader
 from transcoding.pipeline.track import Track, TrackWriter, joined
 from transcoding.pipeline.uploads import Uploads
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 #: The run-up to a part is decoded at least this many times as fast as it plays.
 _RUN_UP_SPEED = 5.0
@@ -92,8 +94,22 @@ class Made:
 
 
 _T = TypeVar("_T")
-_SOURCE = TypeAdapter(Source)
-_MADE = TypeAdapter(Made)
+
+# pydantic takes 80 ms to import. A worker that does the whole of a task has no use for it.
+
+
+@cache
+def _source_json() -> TypeAdapter[Source]:
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    return TypeAdapter(Source)
+
+
+@cache
+def _made_json() -> TypeAdapter[Made]:
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    return TypeAdapter(Made)
 
 
 class Transcoder:
@@ -167,7 +183,7 @@ class Transcoder:
         spans = [Span(part.start, part.end) for part in parts if part.kind == "picture"]
         points = needed_entry_points(prepared.source.facts, spans)
         facts = replace(prepared.source.facts, keyframes=None, entry_points=points)
-        kept = _SOURCE.dump_json(replace(prepared.source, facts=facts)).decode()
+        kept = _source_json().dump_json(replace(prepared.source, facts=facts)).decode()
         self._store.put(kept, _source_key(prepared.task), "application/json")
 
     def recall(self, task: Task, part: Part) -> Prepared:
@@ -175,7 +191,7 @@ class Transcoder:
 
         What could not be copied is encoded at the next try, and so are parts split from it.
         """
-        source = self._recalled(_SOURCE, _source_key(task))
+        source = self._recalled(_source_json(), _source_key(task))
         first = part.kind == "sound" or part.start == begin(source.facts)
         return Prepared(task, source, _plan(task, source.facts, part.tries if first else 2))
 
@@ -217,7 +233,7 @@ class Transcoder:
             else:
                 made, rest = self._run_picture(prepared, part, folder, uploads, report)
             uploads.settle(wait=True)
-        text = _MADE.dump_json(made).decode()
+        text = _made_json().dump_json(made).decode()
         self._store.put(text, _made_key(prepared.task, part.number), "application/json")
         return rest
 
@@ -228,11 +244,12 @@ class Transcoder:
         """
         # The sound's last try may have left the text out.
         sound = next((part for part in parts if part.kind == "sound"), None)
-        source = self._recalled(_SOURCE, _source_key(task))
+        source = self._recalled(_source_json(), _source_key(task))
         self._sources.check_unchanged(source)
         whole = _plan(task, source.facts, sound.tries if sound else 0)
+        form = _made_json()
         with ThreadPoolExecutor(_READERS) as pool:
-            made = list(pool.map(lambda part: self._recalled(_MADE, _made_key(task, part.number)), parts))
+            made = list(pool.map(lambda part: self._recalled(form, _made_key(task, part.number)), parts))
         tracks = {
             stream.name: joined([one.tracks[stream.name] for one in made if stream.name in one.tracks])
             for stream in whole.streams
@@ -351,9 +368,11 @@ class Transcoder:
 
     def _recalled(self, kind: TypeAdapter[_T], key: str) -> _T:
         """Read what an attempt has stored. Raises StaleAttemptError where another version has stored it."""
+        stored = self._store.find(key) or b""
         try:
-            return kind.validate_json(self._store.find(key) or b"")
-        except ValidationError as error:
+            return kind.validate_json(stored)
+        # pydantic's ValidationError is one.
+        except ValueError as error:
             raise StaleAttemptError(f"{key}: {error}") from error
 
     def _package(self, planned: Plan) -> Package:

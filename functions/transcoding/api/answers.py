@@ -1,0 +1,136 @@
+"""The bodies of the API's responses.
+
+docs/openapi.py makes their schemas from the annotations. While the service runs they are text, which costs a
+start nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import tzinfo
+from typing import Annotated, Any, Literal, TypedDict
+
+from transcoding.errors import Failure
+from transcoding.model import Task
+
+_ID: dict[str, Any] = {"pattern": "^[0-9a-z]{8}$", "examples": ["17lok52y"]}
+_TIME = {
+    "description": "ISO 8601, to the second, with an offset.",
+    "examples": ["2010-11-22T15:16:17+08:00"],
+}
+_CODES = ", ".join(f"{code.value}: {code.name.lower().replace('_', ' ')}" for code in Failure)
+
+
+class Answer(TypedDict):
+    """The response of a call that succeeds."""
+
+    errcode: Annotated[Literal[1000], {"description": "1000: success.", "default": 1000}]
+    msg: Annotated[Literal["OK"], {"default": "OK"}]
+
+
+class Refusal(TypedDict):
+    """The response of a call that is refused or fails."""
+
+    errcode: Annotated[
+        int,
+        {"maximum": 1599, "minimum": 1400, "description": "1000 + the HTTP status.", "examples": [1400]},
+    ]
+    msg: Annotated[
+        str,
+        {
+            "description": "What is wrong, and in which parameter.",
+            "examples": ["task_config_temp_id: must be a whole number from 1 to 5"],
+        },
+    ]
+
+
+class Transcoding(TypedDict):
+    """A task."""
+
+    id: Annotated[str, _ID]
+    created_at: Annotated[str, _TIME]
+    updated_at: Annotated[str, _TIME]
+    task_config_temp_id: Annotated[
+        int, {"maximum": 5, "minimum": 1, "description": "The quality, 1 to 5.", "examples": [3]}
+    ]
+    origin_url: Annotated[str, {"description": "The source.", "examples": ["s3://my-bucket/holiday.mov"]}]
+    target_url: Annotated[
+        str,
+        {
+            "description": "The result; empty until the task has succeeded.",
+            "examples": ["https://media.example.com/outputs/17lok52y/1/master.m3u8"],
+        },
+    ]
+    format: Annotated[str, {"examples": ["m3u8"]}]
+    status: Annotated[
+        int,
+        {
+            "maximum": 4,
+            "minimum": -1,
+            "description": "-1: accepted, 0: waiting, 1: being transcoded, 2: succeeded, 3: failed, "
+            "4: deleted.",
+            "examples": [2],
+        },
+    ]
+    progress: Annotated[
+        float,
+        {
+            "maximum": 1,
+            "minimum": 0,
+            "description": "0.0 to 1.0; 1.0 when the task has succeeded.",
+            "examples": [1],
+        },
+    ]
+    error_code: Annotated[int, {"description": f"0 unless the task has failed. {_CODES}.", "examples": [0]}]
+    error_info: Annotated[
+        str,
+        {
+            "description": "Empty unless the task has failed: why it failed, and what to do about it.",
+            "examples": [""],
+        },
+    ]
+
+
+class Created(Answer):
+    """The response to create-transcode."""
+
+    id: Annotated[str, {"description": "The new task's id."} | _ID]
+
+
+class Found(Answer):
+    """The response to get-transcode."""
+
+    transcoding: Transcoding
+
+
+class Listed(Answer):
+    """The response to get-transcodes."""
+
+    results: Annotated[list[Transcoding], {"description": "The tasks of the page, newest first."}]
+    count: Annotated[
+        int, {"minimum": 0, "description": "The number of all tasks in the list.", "examples": [33]}
+    ]
+
+
+class Deleted(Answer):
+    """The response to delete-transcode and delete-transcodes."""
+
+
+OK = Answer(errcode=1000, msg="OK")
+
+
+def transcoding(task: Task, zone: tzinfo, base_url: str) -> Transcoding:
+    """Return what the API shows of a task, with its times in a zone and its result under a URL."""
+    is_key = task.target and "://" not in task.target
+    return {
+        "id": task.id,
+        "created_at": task.created_at.astimezone(zone).isoformat(timespec="seconds"),
+        "updated_at": task.updated_at.astimezone(zone).isoformat(timespec="seconds"),
+        "task_config_temp_id": task.quality,
+        "origin_url": task.origin_url,
+        "target_url": f"{base_url}/{task.target}" if is_key else task.target,
+        "format": task.format,
+        "status": task.status,
+        "progress": task.progress,
+        "error_code": task.error_code,
+        "error_info": task.error_info,
+    }
