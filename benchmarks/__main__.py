@@ -100,8 +100,9 @@ def _measure(name: str, stack: Stack | None, home: Path, sizes: sources.Sizes) -
     if name == "tasks":
         return tasks.measure(tasks=sizes.tasks)
     film = _results()["parts"]
-    computed = {"speedups": schedule.measure, "simulation": simulation.measure, "costs": costs.measure}
-    return computed[name](film)
+    if name == "costs":
+        return costs.measure(film, _results().get("comparisons", ()))
+    return {"speedups": schedule.measure, "simulation": simulation.measure}[name](film)
 
 
 def _results() -> dict[str, Any]:

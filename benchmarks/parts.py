@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a film: its number of frames, and the bytes of its picture."""
+    """The result of a film: its number of frames, the bytes of its picture, and what all of it is."""
 
     frames: int
     bytes: int
+    output: Mapping[str, int] = field(default_factory=dict)
 
 
 def measure(stack: Stack, home: Path, sizes: Sizes) -> dict[str, Any]:
@@ -138,6 +139,7 @@ class Bench:
             "plain": {"wall": spent.wall, "cpu": spent.cpu},
             "frames": [ours.frames, alone.frames],
             "picture_bytes": [ours.bytes, alone.bytes],
+            "output": ours.output,
             "steps": [{"kind": step.kind, **asdict(step.spent)} for step in steps],
         }
 
@@ -171,7 +173,12 @@ class Bench:
                 steps.append(Step(_kind(job, first=not steps), spent))
         prefix = f"{output_prefix(task_id, 1)}video/"
         frames = _frames(f"{self._stack['output_base_url']}/{prefix}{command.PLAYLIST}")
-        return steps, Result(frames, self._stored(prefix))
+        stored = self._stored(output_prefix(task_id, 1))
+        pictures = sum(
+            size for key, size in stored.items() if key.startswith(prefix) and key.endswith(".m4s")
+        )
+        output = {"bytes": sum(stored.values()), "objects": len(stored)}
+        return steps, Result(frames, sum(map(stored.__getitem__, segments)), output)
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         """Yield the queue's messages until there are no more. Delete each one when it is done."""
@@ -206,13 +213,12 @@ class Bench:
         )
         return name
 
-    def _stored(self, prefix: str) -> int:
-        """Return the bytes of the segments under a prefix."""
+    def _stored(self, prefix: str) -> dict[str, int]:
+        """Return the objects under a prefix, and their bytes."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._stack["output_bucket"], Prefix=prefix
         )
-        objects = [item for page in pages for item in page["Contents"]]
-        return sum(item["Size"] for item in objects if item["Key"].endswith(".m4s"))
+        return {item["Key"]: item["Size"] for page in pages for item in page["Contents"]}
 
 
 def plain(source: Path, home: Path, target: str, quality: int) -> tuple[Spent, Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.costs import total
+
 _MIB = 2**20
 
 
@@ -111,16 +113,21 @@ def _simulation(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _costs(costs: Mapping[str, Any]) -> str:
-    rows = [
-        (name, f"{row['amount']:.3g}", f"{row['dollars']:.6f} $")
-        for name, row in costs["rows"].items()
-    ]  # fmt: skip
-    rows.append(("in all", "", f"{costs['total']:.4f} $"))
+    sections = {
+        "a minute of 720p": costs["making"],
+        "1,000 views of it": costs["watching"],
+        "a month of it in S3": costs["storing"],
+        **{f"1,000 calls of {call}": rows for call, rows in costs["calls"].items()},
+    }
+    rows: list[tuple[str, str, str]] = []
+    for title, items in sections.items():
+        rows.append((f"**{title}**", "", f"**{total(items):.4f} $**"))
+        rows += [(name, f"{item['amount']:.3g}", f"{item['dollars']:.6f} $") for name, item in items.items()]
     rows += [
-        (f"MediaConvert, basic tier, {size}", "", f"{price:.4f} $")
+        (f"MediaConvert, basic tier, {size}, a minute", "", f"{price:.4f} $")
         for size, price in costs["mediaconvert"].items()
     ]
-    return _table(("a minute of 720p", "amount", "cost"), rows)
+    return _table(("what is billed", "amount", "cost"), rows)
 
 
 def _sound(rows: Sequence[Mapping[str, Any]]) -> str:

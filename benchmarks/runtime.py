@@ -29,7 +29,7 @@ class Spent:
 
     wall: float
     cpu: float
-    #: Requests to AWS by billed item: reads and writes of DynamoDB in units, others by number.
+    #: What AWS bills: reads and writes of DynamoDB in units, "log_bytes", and requests by number.
     requests: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -37,6 +37,7 @@ class Function:
     """A function in its own process. `started` is what its start took."""
 
     def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
         before = time.perf_counter()
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -62,10 +63,12 @@ class Function:
     def call(self, event: object, seconds: float = 900) -> tuple[Any, Spent]:
         """Call the handler with a time limit in seconds. Return its result and what the call took."""
         assert self._process.stdin
+        logged = self._log.stat().st_size
         self._process.stdin.write(json.dumps({"event": event, "seconds": seconds}) + "\n")
         self._process.stdin.flush()
         done = self._answer()
-        return done["answer"], Spent(done["wall"], done["cpu"], done["requests"])
+        billed = {**done["requests"], "log_bytes": self._log.stat().st_size - logged}
+        return done["answer"], Spent(done["wall"], done["cpu"], billed)
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout
@@ -107,9 +110,15 @@ def _billed(request: Any) -> tuple[str, int]:
 
 
 def _write_units(write: Mapping[str, Any]) -> int:
-    """Return the units of a write to an item of at most 1 KB. A task is also written to an index."""
-    key = write["Key"] if "Key" in write else write["Item"]
-    return 1 if "#" in key["id"]["S"] else 2
+    """Return the units of a write to an item of at most 1 KB, and to the indexes, which have its keys only.
+
+    A new task is written to both indexes. An update writes to the sweep's where it changes the time of its
+    next look: it removes an entry and adds another.
+    """
+    if "Key" not in write:
+        return 3 if "origin_url" in write["Item"] else 1
+    changes_index = "attention_at" in write.get("ExpressionAttributeNames", {}).values()
+    return 3 if changes_index else 1
 
 
 def _cpu() -> float:

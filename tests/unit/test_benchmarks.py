@@ -112,9 +112,17 @@ def test_a_minute_that_keeps_all_processors_busy_costs_its_processor_time() -> N
         "seconds": 60,
         "start": {"wall": 0.0},
         "parameters": {"MaxWorkers": "10"},
-        "steps": [{"kind": "picture", "wall": 30.0, "cpu": 54.0, "requests": {"writes": 1_000_000}}],
+        "steps": [
+            {"kind": "picture", "wall": 30.0, "cpu": 54.0, "requests": {"writes": 1_000_000, "log_bytes": 0}}
+        ],
+        "output": {"bytes": 10**9, "objects": 100},
     }
-    rows = costs.measure(measured)["rows"]
+    whole = costs.measure(measured, [{"name": "get-transcode, warm: bare", "ours": 0.01}])
+    rows = whole["making"]
     # 54 s of processor time on six processors, 10 GB.
     assert rows["Lambda, GB-seconds"]["dollars"] == pytest.approx(0.0015, rel=0.01)
     assert rows["DynamoDB, write units"]["dollars"] == pytest.approx(0.625)
+    # A thousand views of a GB, and of a hundred objects.
+    assert costs.total(whole["watching"]) == pytest.approx(85.1)
+    assert whole["storing"]["S3, GB-months"]["dollars"] == pytest.approx(0.023)
+    assert whole["calls"]["get-transcode"]["API Gateway, calls"]["dollars"] == pytest.approx(0.0035)
