@@ -17,7 +17,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import api, costs, media, parts, report, scale, schedule, simulation, sound, sources, tasks
+from benchmarks import (
+    api,
+    costs,
+    first_frame,
+    media,
+    parts,
+    report,
+    scale,
+    schedule,
+    simulation,
+    sound,
+    sources,
+    tasks,
+)
 from local import stack as local_stack
 from local.stack import Stack
 
@@ -62,6 +75,7 @@ def compare(
 def comparisons(stack: Stack, home: Path, sizes: sources.Sizes) -> list[dict[str, Any]]:
     """Compare calls and tasks with the alternatives."""
     rows = [compare(sizes.starts, *comparison) for comparison in api.comparisons(stack, home)]
+    rows += [compare(sizes.starts, *comparison) for comparison in first_frame.comparisons(stack, home)]
     rows += [compare(sizes.repeats, *comparison) for comparison in media.comparisons(stack, home)]
     return [asdict(row) for row in rows]
 

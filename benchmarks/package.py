@@ -29,6 +29,18 @@ def build_bare(target: Path) -> Path:
     return _make(sources, target)
 
 
+def build_worker(target: Path) -> Path:
+    """Make the packages of the worker's image, as worker.Dockerfile does."""
+    functions, interpreter = ROOT / "functions", python()
+    install = [str(UV / "uv"), "pip", "install", "--quiet", "--python", interpreter, "--target", str(target)]
+    checks = ["--require-hashes", "--only-binary", ":all:", "--requirement", "requirements-worker.txt"]
+    _run([*install, *checks], functions)
+    shutil.copytree(functions, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    compile_all = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(target)]
+    _run([interpreter, *compile_all], functions)
+    return target
+
+
 def python() -> str:
     """Return the Python of the version that Lambda has."""
     return _run(["make", "--silent", "--makefile", str(MAKEFILE), "python"], ROOT).splitlines()[-1]

@@ -102,7 +102,7 @@ class Bench:
         defaults = load_template(ROOT / "template.yaml")["Parameters"]
         names = ("PartSeconds", "FanOutSeconds", "LeaseSeconds", "MaxWorkers", "MaxSourceBytes")
         self.parameters = {name: str(defaults[name]["Default"]) for name in names}
-        self._environment = {
+        self.environment = {
             **os.environ,
             "AWS_ENDPOINT_URL": stack["aws_endpoint_url"],
             "AWS_ENDPOINT_URL_S3": s3_url,
@@ -150,25 +150,13 @@ class Bench:
 
     def fan_out(self, film: Path) -> tuple[list[Step], Result]:
         """Transcode a film in parts, all by one worker. Return the steps and the result."""
-        self._s3.upload_file(str(film), self._stack["source_bucket"], film.name)
-        url = f"s3://{self._stack['source_bucket']}/{film.name}"
-        body = {"origin_url": url, "format": _FORMAT, "task_config_temp_id": QUALITY}
-        with self._function("create_transcode") as create:
-            answer, _ = create.call(gateway_event("POST", "create-transcode", body=body))
-        task_id = json.loads(answer["body"])["id"]
+        task_id = self._create(film, _FORMAT, QUALITY)
         steps: list[Step] = []
         with self._function("worker") as worker:
             for message in self._messages():
                 job = json.loads(message["Body"])
-                record = {
-                    "messageId": message["MessageId"],
-                    "receiptHandle": message["ReceiptHandle"],
-                    "body": message["Body"],
-                    "attributes": message["Attributes"],
-                    "eventSource": "aws:sqs",
-                }
                 seconds = _PART_TIME if job["step"] == "part" else _TASK_TIME
-                answer, spent = worker.call({"Records": [record]}, seconds)
+                answer, spent = worker.call(_event(message), seconds)
                 assert not answer["batchItemFailures"], f"see {self._log}"
                 steps.append(Step(_kind(job, first=not steps), spent))
         prefix = f"{output_prefix(task_id, 1)}video/"
@@ -177,6 +165,21 @@ class Bench:
         segments = [key for key in stored if key.startswith(prefix) and key.endswith(".m4s")]
         output = {"bytes": sum(stored.values()), "objects": len(stored)}
         return steps, Result(frames, sum(map(stored.__getitem__, segments)), output)
+
+    def event(self, film: Path, target: str, quality: int) -> dict[str, Any]:
+        """Create a task, and return the event of its message, which is off the queue then."""
+        self._create(film, target, quality)
+        messages = list(self._messages())
+        return _event(messages[-1])
+
+    def _create(self, film: Path, target: str, quality: int) -> str:
+        self._s3.upload_file(str(film), self._stack["source_bucket"], film.name)
+        url = f"s3://{self._stack['source_bucket']}/{film.name}"
+        body = {"origin_url": url, "format": target, "task_config_temp_id": quality}
+        with self._function("create_transcode") as create:
+            answer, _ = create.call(gateway_event("POST", "create-transcode", body=body))
+        task_id: str = json.loads(answer["body"])["id"]
+        return task_id
 
     def _messages(self) -> Iterator[dict[str, Any]]:
         """Yield the queue's messages until there are no more. Delete each one when it is done."""
@@ -194,7 +197,7 @@ class Bench:
             self._sqs.delete_message(QueueUrl=self._queue, ReceiptHandle=message["ReceiptHandle"])
 
     def _function(self, module: str) -> Function:
-        return Function(module, self._environment, self._log)
+        return Function(module, self.environment, self._log)
 
     def _table(self) -> str:
         """Create a table like the stack's and return its name."""
@@ -237,6 +240,18 @@ def plain(source: Path, home: Path, target: str, quality: int) -> tuple[Spent, P
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, encoding
     return Spent(wall, usage.ru_utime + usage.ru_stime), folder
+
+
+def _event(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the event in which Lambda passes on a message."""
+    record = {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": message["Attributes"],
+        "eventSource": "aws:sqs",
+    }
+    return {"Records": [record]}
 
 
 def _kind(job: Mapping[str, Any], *, first: bool) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-from s3transfer.futures import TransferFuture
+from typing import TYPE_CHECKING
 
 from transcoding.data.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from s3transfer.futures import TransferFuture
 
 
 class Uploads:
