@@ -136,9 +136,12 @@ class Worker:
 
     def create(self, url: str, format: str = "mp4") -> str:
         """Create a task, and queue it."""
-        task, _ = self.table.create(url, 1, format, None)
-        self.queue.send(task.id)
+        task, _ = self.table.create(url, 1, format, None, self._send)
         return task.id
+
+    def _send(self, task_id: str) -> bool:
+        self.queue.send(task_id)
+        return True
 
     def start(self, *options: str) -> subprocess.Popen[str]:
         """Start a process that does what is queued first; its output is what it logs."""

@@ -23,12 +23,14 @@ SECONDS = 900
 
 def message(queue_url: str) -> dict[str, Any]:
     """Receive a message, and return the event that Lambda makes of it."""
-    (received,) = boto3.client("sqs").receive_message(QueueUrl=queue_url, WaitTimeSeconds=5)["Messages"]
+    (received,) = boto3.client("sqs").receive_message(
+        QueueUrl=queue_url, WaitTimeSeconds=5, MessageSystemAttributeNames=["All"]
+    )["Messages"]
     record = {
         "messageId": received["MessageId"],
         "receiptHandle": received["ReceiptHandle"],
         "body": received["Body"],
-        "attributes": {},
+        "attributes": received["Attributes"],
         "messageAttributes": {},
         "eventSource": "aws:sqs",
     }
