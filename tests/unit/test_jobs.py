@@ -254,10 +254,13 @@ def test_a_message_that_comes_before_its_task_is_stored_comes_again(run, age, se
 def test_a_message_comes_again_also_where_its_task_is_stored_right_after_it_was_looked_for(
     run, table, monkeypatch
 ):
-    get = table.get
+    get, looks = table.get, []
 
     def get_and_store(task_id):
         found = get(task_id)
+        looks.append(found)
+        if len(looks) < 2:
+            return found
         monkeypatch.setattr(table, "get", get)
         monkeypatch.setattr(task_table, "_new_id", lambda: task_id)
         table.create("s3://source/key", 5, "mp4", None, lambda task_id: True)
@@ -368,6 +371,18 @@ def test_a_task_whose_last_worker_was_lost_ends_as_failed(run, table, task, cloc
     assert run(task.id) is Outcome.FAILED
     assert read(table, task).error_code == Failure.WORKER_LOST
     assert run(task.id) is Outcome.IDLE
+
+
+def test_a_task_that_is_stored_a_moment_after_its_message_came_is_done_at_once(worker, table, monkeypatch):
+    stored = []
+
+    def create(seconds: float) -> None:
+        stored.append(table.create("s3://source/key", 5, "mp4", None, lambda task_id: True)[0])
+
+    monkeypatch.setattr(jobs.time, "sleep", create)
+    monkeypatch.setattr("transcoding.data.task_table._new_id", lambda: "17lok52y")
+    assert worker.run("17lok52y", "worker", time.monotonic() + 900, 0.1) is Outcome.SUCCEEDED
+    assert len(stored) == 1
 
 
 # Tasks in parts.

@@ -46,6 +46,8 @@ _PROGRESS_WRITES = 25
 RETRY_SECONDS = 10
 #: How long after its message a task may be stored, seconds: as long as its caller may wait.
 _STORING_SECONDS = 30
+#: Seconds after which a worker looks again for a task that is not stored yet, before it returns the message.
+_SECOND_LOOK = 0.25
 
 _OUT_OF_TIME = (
     "The source takes longer to transcode than a worker has time. Ask for a lower quality, "
@@ -96,7 +98,7 @@ class Job:
         and where the task may be stored yet.
         """
         try:
-            task = self._table.claim(task_id, owner, self._lease)
+            task = self._claim(task_id, owner, age)
         except TaskFailedError as error:
             logger.warning("failed", task_id=task_id, error_code=int(error.code))
             return Outcome.FAILED
@@ -122,6 +124,16 @@ class Job:
             else:
                 self._remove_quietly(task)
             return Outcome.LOST
+
+    def _claim(self, task_id: str, owner: str, age: float) -> Task | None:
+        """Take a task up. That of a new message may be stored a moment later: it is looked for twice."""
+        try:
+            return self._table.claim(task_id, owner, self._lease)
+        except UnknownTaskError:
+            if age >= _STORING_SECONDS:
+                raise
+            time.sleep(_SECOND_LOOK)
+            return self._table.claim(task_id, owner, self._lease)
 
     def run_part(self, task_id: str, attempt: int, number: int, owner: str, deadline: float) -> Outcome:
         """Do a part of a task, if there is anything to do, and queue another; finish the task after the last.
