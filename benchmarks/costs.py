@@ -67,9 +67,9 @@ def measure(film: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]] = 
         "watching": _priced(watching, THOUSAND / minutes),
         "storing": _priced({"S3, GB-months": output["bytes"] / 1e9}, 1 / minutes),
         "calls": {
-            row["name"].partition(",")[0]: _priced(_call(row["ours"]), THOUSAND)
+            row["name"].partition(":")[0]: _priced(_call(row["ours"]), THOUSAND)
             for row in comparisons
-            if ", warm" in row["name"]
+            if "warm call" in row["name"]
         },
         "mediaconvert": MEDIACONVERT,
     }
