@@ -117,7 +117,9 @@ def test_a_minute_that_keeps_all_processors_busy_costs_its_processor_time() -> N
         ],
         "output": {"bytes": 10**9, "objects": 100},
     }
-    whole = costs.measure(measured, [{"name": "get-transcode: warm call against a bare boto3 handler", "ours": 0.01}])
+    whole = costs.measure(
+        measured, [{"name": "get-transcode: warm call against a bare boto3 handler", "ours": 0.01}]
+    )
     rows = whole["making"]
     # 54 s of processor time on six processors, 10 GB.
     assert rows["Lambda, GB-seconds"]["dollars"] == pytest.approx(0.0015, rel=0.01)
