@@ -11,6 +11,7 @@ import importlib
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -335,6 +336,7 @@ def _worker(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Any:
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
     worker = importlib.import_module("worker")
     monkeypatch.setattr(worker, "job", _job(scene))
     for interval in ("TASK_INTERVAL", "PART_INTERVAL"):

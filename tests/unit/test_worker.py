@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import time
 from typing import Any
 
@@ -18,6 +19,8 @@ ENVIRONMENT = {"MAX_SOURCE_BYTES": "1000", "PART_SECONDS": "7", "FAN_OUT_SECONDS
 def worker(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+    # What it was imported with before may have been another test's table.
+    monkeypatch.delitem(sys.modules, "worker", raising=False)
     return importlib.import_module("worker")
 
 
