@@ -24,6 +24,7 @@ from botocore.exceptions import ClientError
 from transcoding.data import table as table_module
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import UnavailableError
+from transcoding.model import Order
 
 #: How long a transaction keeps its items, and how long an answer to any other request takes, in seconds.
 LOCK_SECONDS, ANSWER_SECONDS = 0.025, 0.005
@@ -156,7 +157,7 @@ def run(
         latencies.append(simulation.now - began)
 
     def create() -> None:
-        live.append(table.create("s3://bucket/key", 5, "m3u8", None, lambda task_id: True)[0].id)
+        live.append(table.create(Order("s3://bucket/key", 5, "m3u8"), None, lambda task_id: True)[0].id)
         tally["created"] += 1
 
     def delete() -> None:

@@ -20,7 +20,7 @@ from transcoding.data import counts, periods
 from transcoding.data.counts import SHARDS
 from transcoding.data.records import CountRecord
 from transcoding.data.task_table import TaskTable
-from transcoding.model import Task
+from transcoding.model import Order, Task
 
 #: Filled over so many days before now; of these tasks so many in one hour.
 _DAYS, _BUSY = 395, 0.1
@@ -82,7 +82,7 @@ def _samples(table: TaskTable, url: str) -> tuple[dict[str, Any], dict[str, Any]
     reader = client("dynamodb", url)
     items = []
     for delete in (False, True):
-        task, _ = table.create(_SOURCE, 3, "m3u8", None, lambda task_id: True)
+        task, _ = table.create(Order(_SOURCE, 3, "m3u8"), None, lambda task_id: True)
         table.claim(task.id, "worker", _LEASE)
         done = table.succeed(task.id, "worker", f"outputs/{task.id}/1/master.m3u8")
         if delete:
@@ -181,7 +181,7 @@ def writes() -> list[dict[str, Any]]:
     made: list[Task] = []
 
     def create(key: str | None) -> None:
-        made.append(table.create(_SOURCE, 3, "m3u8", key, lambda task_id: True)[0])
+        made.append(table.create(Order(_SOURCE, 3, "m3u8"), key, lambda task_id: True)[0])
 
     def end() -> None:
         table.succeed(made[0].id, "worker", f"outputs/{made[0].id}/1/master.m3u8")

@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from transcoding.api.answers import OK, Created
 from transcoding.api.operation import PREFIX, Operation
+from transcoding.api.order import read_order
 from transcoding.api.parameters import CREATE_TRANSCODE, IDEMPOTENCY_KEY
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
@@ -25,17 +26,16 @@ logger = create_logger()
 
 
 def create_transcode(
-    origin_url: str, task_config_temp_id: int, format: str, idempotency_key: str | None
+    origin_url: str,
+    task_config_temp_id: int,
+    format: str,
+    codec: tuple[str, ...] | None,
+    thumbnails: bool | None,
+    idempotency_key: str | None,
 ) -> Created:
     """Create a task."""
-    task = tasks.create(
-        table,
-        queue,
-        origin_url=origin_url,
-        quality=task_config_temp_id,
-        format_name=format,
-        idempotency_key=idempotency_key,
-    )
+    order = read_order(origin_url, task_config_temp_id, format, codec, thumbnails)
+    task = tasks.create(table, queue, order, idempotency_key)
     with single_metric("TasksCreated", MetricUnit.Count, 1):
         return {**OK, "id": task.id}
 

@@ -24,6 +24,21 @@ MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What a caller asks for.
+
+    `codecs` names those of the picture, separated by a comma; empty: the format's default one. `thumbnails`:
+    whether a poster and thumbnails are made.
+    """
+
+    origin_url: str
+    quality: int
+    format: str
+    codecs: str = ""
+    thumbnails: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A task as it is stored. Times are aware datetimes in UTC; `progress` is 0.0 to 1.0."""
 
@@ -51,6 +66,9 @@ class Task:
     parts_queued: int = 0
     #: How often a worker has taken it up to join its parts.
     finishes: int = 0
+    #: As in its `Order`.
+    codecs: str = ""
+    thumbnails: bool = False
 
 
 PartKind = Literal["picture", "sound"]

@@ -26,7 +26,7 @@ from transcoding.data import clients
 from transcoding.data.object_store import ObjectStore
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.planning import codecs
-from transcoding.model import Part, Task
+from transcoding.model import Order, Part, Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.transcoder import Prepared, Transcoder
 
@@ -136,7 +136,7 @@ class Worker:
 
     def create(self, url: str, format: str = "mp4") -> str:
         """Create a task, and queue it."""
-        task, _ = self.table.create(url, 1, format, None, self._send)
+        task, _ = self.table.create(Order(url, 1, format), None, self._send)
         return task.id
 
     def _send(self, task_id: str) -> bool:
@@ -256,6 +256,8 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         format: str = "mp4",
         quality: int = 5,
         *,
+        codecs: str = "",
+        thumbnails: bool = False,
         attempt: int = 1,
         present: bool = True,
         url: str = "",
@@ -275,6 +277,8 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
             now,
             now,
             attempt=attempt,
+            codecs=codecs,
+            thumbnails=thumbnails,
         )
         work = tmp_path / f"work{number}"
         work.mkdir()

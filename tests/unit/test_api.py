@@ -118,12 +118,59 @@ def test_quality_is_taken_as_a_whole_number_in_any_spelling(api: Api, value: obj
 
 @pytest.mark.parametrize(
     "value",
-    [0, 6, -1, "0", "6", "", " 3", "3.0", "three", 2.5, True, False, [3], {"a": 3}, "٣", "3\n", 10**30],
+    [0, 7, -1, "0", "7", "", " 3", "3.0", "three", 2.5, True, False, [3], {"a": 3}, "٣", "3\n", 10**30],
 )
 def test_quality_is_refused_in_words(api: Api, value: object) -> None:
     answer = api.post("create-transcode", origin_url="s3://bucket/v.mp4", task_config_temp_id=value)
     assert answer.status == 400
-    assert answer.json["msg"] == "task_config_temp_id: must be a whole number from 1 to 5"
+    assert answer.json["msg"] == "task_config_temp_id: must be a whole number from 1 to 6"
+
+
+@pytest.mark.parametrize(
+    ("fields", "stored"),
+    [
+        ({}, ("", False)),
+        ({"codec": "h264"}, ("", False)),
+        ({"codec": None, "thumbnails": None}, ("", False)),
+        ({"thumbnails": True}, ("", True)),
+        ({"task_config_temp_id": 6}, ("", True)),
+        ({"task_config_temp_id": "6", "format": "mpd", "thumbnails": False}, ("", False)),
+        ({"format": "webm", "codec": "vp9"}, ("", False)),
+    ],
+)
+def test_codec_and_thumbnails_have_defaults(api, aws, fields, stored):
+    item = aws.item(api.create(**fields))
+    assert (item.get("codecs", {"S": ""})["S"], "thumbnails" in item) == stored
+
+
+@pytest.mark.parametrize(
+    ("fields", "refusal"),
+    [
+        (
+            {"task_config_temp_id": 6, "format": "mp4"},
+            "task_config_temp_id: 6 (adaptive) needs one of the formats m3u8, mpd",
+        ),
+        ({"format": "ts", "codec": "vp9"}, "codec: must be one of h264 for ts"),
+        ({"format": "mp3", "codec": "h264"}, "codec: has no choice for mp3"),
+        ({"format": "gif", "codec": "h264"}, "codec: has no choice for gif"),
+        ({"codec": "h264,h264"}, "codec: must not name a codec twice"),
+        ({"codec": "H264"}, "codec: must be one of "),
+        ({"codec": ""}, "codec: must be one of "),
+        ({"codec": ["h264"]}, "codec: must be one of "),
+        ({"codec": "h264,vp9,h264"}, "codec: must be one of "),
+        ({"thumbnails": "true"}, "thumbnails: must be true or false"),
+        ({"thumbnails": 1}, "thumbnails: must be true or false"),
+        (
+            {"task_config_temp_id": 6, "format": "webm", "codec": "h264"},
+            "task_config_temp_id: 6 (adaptive) needs one of the formats m3u8, mpd; codec: must be one of vp9",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_words(api, aws, fields, refusal):
+    answer = api.post("create-transcode", origin_url="s3://bucket/v.mp4", **fields)
+    assert answer.status == 400
+    assert answer.json["msg"].startswith(refusal)
+    assert aws.items() == []
 
 
 def test_null_is_the_default(api: Api) -> None:
@@ -202,7 +249,7 @@ def test_sources_that_cannot_be_one_are_refused_in_words(api: Api, aws: Aws, url
 def test_all_that_is_wrong_is_said_at_once(api: Api) -> None:
     answer = api.post("create-transcode", task_config_temp_id=7, format="avi")
     assert answer.json["msg"] == (
-        "origin_url: is required; task_config_temp_id: must be a whole number from 1 to 5; "
+        "origin_url: is required; task_config_temp_id: must be a whole number from 1 to 6; "
         f"format: must be one of {', '.join(FORMATS)}"
     )
 

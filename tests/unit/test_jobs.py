@@ -21,7 +21,7 @@ from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, StaleAttemptError, TaskFailedError, UnavailableError
-from transcoding.model import Part, Status, Task
+from transcoding.model import Order, Part, Status, Task
 from transcoding.pipeline.progress import ENCODED
 from transcoding.service import heartbeat, jobs
 from transcoding.service.jobs import Job, RetryLaterError
@@ -124,7 +124,7 @@ def run_part(worker: Job) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def task(table: TaskTable) -> Task:
-    return table.create("s3://source/key", 5, "mp4", None, unsent)[0]
+    return table.create(Order("s3://source/key", 5, "mp4"), None, unsent)[0]
 
 
 def read(table: TaskTable, task: Task) -> Task:
@@ -263,7 +263,7 @@ def test_a_message_comes_again_also_where_its_task_is_stored_right_after_it_was_
             return found
         monkeypatch.setattr(table, "get", get)
         monkeypatch.setattr(task_table, "_new_id", lambda: task_id)
-        table.create("s3://source/key", 5, "mp4", None, lambda task_id: True)
+        table.create(Order("s3://source/key", 5, "mp4"), None, lambda task_id: True)
         return found
 
     monkeypatch.setattr(table, "get", get_and_store)
@@ -377,7 +377,7 @@ def test_a_task_that_is_stored_a_moment_after_its_message_came_is_done_at_once(w
     stored = []
 
     def create(seconds: float) -> None:
-        stored.append(table.create("s3://source/key", 5, "mp4", None, lambda task_id: True)[0])
+        stored.append(table.create(Order("s3://source/key", 5, "mp4"), None, lambda task_id: True)[0])
 
     monkeypatch.setattr(jobs.time, "sleep", create)
     monkeypatch.setattr("transcoding.data.task_table._new_id", lambda: "17lok52y")

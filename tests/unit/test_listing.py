@@ -17,7 +17,7 @@ from transcoding.data.periods import Span
 from transcoding.data.records import CountRecord
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import UnavailableError
-from transcoding.model import Task
+from transcoding.model import Order, Task
 
 START = 1767225600.0  # 2026-01-01T00:00:00Z
 HOUR, DAY = 3600, 86400
@@ -25,7 +25,7 @@ RETENTION = timedelta(days=30)
 
 
 def create(table: TaskTable) -> Task:
-    return table.create("s3://bucket/key", 5, "m3u8", None, unsent)[0]
+    return table.create(Order("s3://bucket/key", 5, "m3u8"), None, unsent)[0]
 
 
 def fold(table: TaskTable) -> None:

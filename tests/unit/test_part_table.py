@@ -19,7 +19,7 @@ from tests.conftest import Aws, Clock, unsent
 from transcoding.data.part_table import PartTable
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, LeaseLostError, TaskFailedError, UnavailableError
-from transcoding.model import Part, Status, Task
+from transcoding.model import Order, Part, Status, Task
 
 LEASE = timedelta(seconds=60)
 RETENTION = timedelta(days=30)
@@ -37,7 +37,7 @@ def plan(task: Task, pictures: int = 3) -> list[Part]:
 
 
 def fan_out(table: TaskTable, parts: PartTable, pictures: int = 3, queued: int = 0) -> Task:
-    task_id = table.create("s3://bucket/key", 5, "m3u8", None, unsent)[0].id
+    task_id = table.create(Order("s3://bucket/key", 5, "m3u8"), None, unsent)[0].id
     task = table.claim(task_id, "planner", LEASE)
     assert task is not None
     parts.fan_out(task, plan(task, pictures), queued)
@@ -87,7 +87,7 @@ def test_a_task_may_have_more_parts_than_a_batch(table: TaskTable, parts: PartTa
 def test_a_worker_that_lost_its_task_does_not_cut_it(
     table: TaskTable, parts: PartTable, aws: Aws, clock: Clock, event: str
 ) -> None:
-    task_id = table.create("s3://bucket/key", 5, "m3u8", None, unsent)[0].id
+    task_id = table.create(Order("s3://bucket/key", 5, "m3u8"), None, unsent)[0].id
     task = table.claim(task_id, "planner", LEASE)
     assert task is not None
     if event == "taken over":
@@ -584,7 +584,7 @@ def refuse(*reasons: str) -> ClientError:
 def test_writes_whose_answers_are_lost_do_what_they_should(
     table: TaskTable, parts: PartTable, request: pytest.FixtureRequest
 ) -> None:
-    task_id = table.create("s3://bucket/key", 5, "m3u8", None, unsent)[0].id
+    task_id = table.create(Order("s3://bucket/key", 5, "m3u8"), None, unsent)[0].id
     task = table.claim(task_id, "planner", LEASE)
     assert task is not None
     request.getfixturevalue("repeated")
@@ -663,7 +663,7 @@ def test_unavailability_is_told(table: TaskTable, parts: PartTable, monkeypatch:
 def test_items_that_dynamodb_leaves_out_of_a_batch_are_unavailability(
     table: TaskTable, parts: PartTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task_id = table.create("s3://bucket/key", 5, "m3u8", None, unsent)[0].id
+    task_id = table.create(Order("s3://bucket/key", 5, "m3u8"), None, unsent)[0].id
     task = table.claim(task_id, "planner", LEASE)
     assert task is not None
     client = table._connection.client

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transcoding.media.inspection.facts import AudioFacts, SourceFacts, VideoFacts
 from transcoding.media.planning.codecs import H264
 from transcoding.media.planning.formats import FORMATS
-from transcoding.media.planning.ladder import LADDER, SHORT_SIDE, rung_for
+from transcoding.media.planning.ladder import LADDER, SHORT_SIDE, adaptive_sides, rung_for
 from transcoding.media.planning.plan import (
     copyable_segment_seconds,
     needs_keyframes,
@@ -439,3 +439,37 @@ def test_the_readme_tells_the_qualities():
 @pytest.mark.parametrize("rung", LADDER)
 def test_what_the_decoders_buffer_lets_through_in_two_seconds_is_within_the_cap(rung):
     assert 2 * rung.buffer_rate + rung.buffer <= 2 * rung.max_bit_rate
+
+
+@pytest.mark.parametrize(
+    ("size", "sides"),
+    [
+        ((1920, 1080), (1080, 720, 480, 360)),
+        ((1080, 1920), (1080, 720, 480, 360)),
+        ((3840, 2160), (2160, 1440, 1080, 720, 480, 360)),
+        ((7680, 4320), (2160, 1440, 1080, 720, 480, 360)),
+        ((2560, 1440), (1440, 1080, 720, 480, 360)),
+        ((1280, 740), (720, 480, 360)),
+        ((1600, 900), (900, 720, 480, 360)),
+        ((854, 478), (478, 360)),
+        ((426, 240), (240,)),
+    ],
+)
+def test_an_adaptive_result_has_every_quality_up_to_the_sources(size, sides):
+    source = with_video(width=size[0], height=size[1])
+    made = plan(source, HLS, 6, thumbnails=True)
+    assert tuple(min(p.width, p.height) for p in made.pictures) == sides
+    assert [p.name for p in made.pictures] == [f"h264-{side}p" for side in sides]
+    assert made.thumbnails
+    assert all(p.aligned for p in made.pictures) is (len(sides) > 1)
+    assert not needs_keyframes(source, HLS, 6) or len(sides) == 1
+
+
+@given(side=st.integers(2, 5000))
+def test_no_rung_is_larger_than_the_source_or_like_another(side):
+    sides = adaptive_sides(side)
+    assert sides[0] <= side
+    assert list(sides) == sorted(set(sides), reverse=True)
+    assert all(a > b * 1.1 for a, b in pairwise(sides))
+    # What is lost of the source's size is little, up to the largest rung.
+    assert sides[0] * 1.15 >= min(side, 2160)

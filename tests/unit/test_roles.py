@@ -49,7 +49,7 @@ from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure
 from transcoding.media.ffmpeg.tools import Tools
-from transcoding.model import Part, Status, Task
+from transcoding.model import Order, Part, Status, Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.transcoder import Transcoder
 from transcoding.service import jobs
@@ -203,7 +203,7 @@ class Scene:
         self.calls.setdefault(function, []).extend(calls)
 
     def task(self, origin_url: str = f"s3://{SOURCES}/clip.mp4", format: str = "m3u8") -> Task:
-        return self.table.create(origin_url, 1, format, None, unsent)[0]
+        return self.table.create(Order(origin_url, 1, format), None, unsent)[0]
 
     def stored(self, task: Task, attempt: int = 1) -> None:
         """Store an object in each of a task's folders."""

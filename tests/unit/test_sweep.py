@@ -16,7 +16,7 @@ from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, TaskFailedError
-from transcoding.model import Part, Status, Task
+from transcoding.model import Order, Part, Status, Task
 
 LEASE = timedelta(seconds=60)
 
@@ -51,7 +51,7 @@ def keepers(aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Keepers:
 
 
 def create(table: TaskTable) -> str:
-    return table.create("s3://bucket/key", 5, "m3u8", None, unsent)[0].id
+    return table.create(Order("s3://bucket/key", 5, "m3u8"), None, unsent)[0].id
 
 
 def status(table: TaskTable, task_id: str) -> Status:

@@ -29,7 +29,7 @@ from transcoding.errors import (
     UnavailableError,
     UnknownTaskError,
 )
-from transcoding.model import Status, Task
+from transcoding.model import Order, Status, Task
 
 LEASE = timedelta(seconds=60)
 RETENTION = timedelta(days=30)
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("serialised")
 
 
 def create(table: TaskTable, key: str | None = None) -> Task:
-    return table.create("s3://bucket/key", 5, "m3u8", key, unsent)[0]
+    return table.create(Order("s3://bucket/key", 5, "m3u8"), key, unsent)[0]
 
 
 def read(table: TaskTable, task_id: str) -> Task:
@@ -271,7 +271,7 @@ def test_dead_letters_end_only_what_no_live_worker_has(table: TaskTable, clock: 
 
 def test_a_task_is_stored_as_its_message_went(table: TaskTable, aws: Aws, clock: Clock) -> None:
     for sent, status, patience in ((True, Status.WAITING, 300), (False, Status.ACCEPTED, 60)):
-        task = table.create("s3://bucket/key", 5, "m3u8", None, lambda task_id, sent=sent: sent)[0]
+        task = table.create(Order("s3://bucket/key", 5, "m3u8"), None, lambda task_id, sent=sent: sent)[0]
         assert task == read(table, task.id)
         assert task.status is status
         assert attention(aws, task.id) == clock.now + patience
@@ -325,7 +325,9 @@ def test_a_task_that_succeeds_while_it_is_deleted_has_no_result(
 
 def test_a_key_makes_one_task_also_in_many_threads(table: TaskTable, aws: Aws) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: table.create("s3://bucket/key", 5, "m3u8", "key", unsent), range(16)))
+        made = list(
+            pool.map(lambda _: table.create(Order("s3://bucket/key", 5, "m3u8"), "key", unsent), range(16))
+        )
     assert len({task.id for task, _ in made}) == 1
     assert [created for _, created in made].count(True) == 1
     assert table.page(1, 100)[1] == 1
@@ -334,12 +336,14 @@ def test_a_key_makes_one_task_also_in_many_threads(table: TaskTable, aws: Aws) -
 def test_a_key_is_good_for_the_same_parameters_only(table: TaskTable) -> None:
     create(table, "key")
     for other in (
-        ("s3://bucket/other", 5, "m3u8"),
-        ("s3://bucket/key", 1, "m3u8"),
-        ("s3://bucket/key", 5, "mp4"),
+        Order("s3://bucket/other", 5, "m3u8"),
+        Order("s3://bucket/key", 1, "m3u8"),
+        Order("s3://bucket/key", 5, "mp4"),
+        Order("s3://bucket/key", 5, "m3u8", thumbnails=True),
+        Order("s3://bucket/key", 5, "m3u8", codecs="av1"),
     ):
         with pytest.raises(ApiError) as refusal:
-            table.create(*other, "key", unsent)
+            table.create(other, "key", unsent)
         assert refusal.value.status == 400
 
 

@@ -50,7 +50,7 @@ class Transcoding(TypedDict):
     created_at: Annotated[str, _TIME]
     updated_at: Annotated[str, _TIME]
     task_config_temp_id: Annotated[
-        int, {"maximum": 5, "minimum": 1, "description": "The quality, 1 to 5.", "examples": [3]}
+        int, {"maximum": 6, "minimum": 1, "description": "The quality, 1 to 6.", "examples": [3]}
     ]
     origin_url: Annotated[str, {"description": "The source.", "examples": ["s3://my-bucket/holiday.mov"]}]
     target_url: Annotated[

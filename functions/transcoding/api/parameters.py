@@ -21,6 +21,9 @@ _S3_URL = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\x00-\x1f\x7f-\x9f]+"
 _HTTP_URL = rf"https?://[A-Za-z0-9][A-Za-z0-9._-]{{0,252}}(:({_PORT}))?([/?#][^\x00-\x20\x7f-\xa0]*)?"
 _URL = f"^({_S3_URL}|{_HTTP_URL})$"
 _KEY = "^[!-~]([ -~]{0,253}[!-~])?$"
+#: The codecs of which there is a choice.
+_CODECS = list(dict.fromkeys(codec.name for target in FORMATS.values() for codec in target.codec_choices))
+_CODEC = "|".join(_CODECS)
 _BLANKS = " \t\r\n"
 
 
@@ -107,6 +110,21 @@ def _format(value: Any) -> str:
     return value
 
 
+def _codecs(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, str) or not re.fullmatch(f"({_CODEC})( *, *({_CODEC}))?", value):
+        raise RefusedError(f"must be one of {', '.join(_CODECS)}, or two of them with a comma")
+    names = tuple(name.strip() for name in value.split(","))
+    if len(set(names)) < len(names):
+        raise RefusedError("must not name a codec twice")
+    return names
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise RefusedError("must be true or false")
+    return value
+
+
 def _ids(value: Any) -> list[str]:
     if not isinstance(value, str):
         raise RefusedError("must be a string of ids separated by commas")
@@ -135,12 +153,12 @@ ORIGIN_URL = Parameter(
 QUALITY = Parameter(
     "task_config_temp_id",
     "The quality: 1 is 360p, 2 is 480p, 3 is 720p, 4 is 1080p, 5 is the source's own. It limits the shorter "
-    "side; nothing is scaled up.",
-    _whole_number("[1-5]", "must be a whole number from 1 to 5"),
+    "side; nothing is scaled up. 6 is adaptive: every quality up to the source's, for m3u8 and mpd.",
+    _whole_number("[1-6]", "must be a whole number from 1 to 6"),
     {
         "anyOf": [
-            {"type": "integer", "minimum": 1, "maximum": 5},
-            {"type": "string", "pattern": "^[1-5]$"},
+            {"type": "integer", "minimum": 1, "maximum": 6},
+            {"type": "string", "pattern": "^[1-6]$"},
             {"type": "null"},
         ]
     },
@@ -154,6 +172,21 @@ FORMAT = Parameter(
     {"enum": [*FORMATS, None]},
     examples=("m3u8",),
     default="m3u8",
+)
+CODEC = Parameter(
+    "codec",
+    "The codec of the picture; for adaptive tasks also two, separated by a comma, of which a player takes "
+    "the one it does best. Without it, it is `h264`, and for webm `vp9`.",
+    _codecs,
+    {"type": ["string", "null"], "pattern": f"^({_CODEC})( *, *({_CODEC}))?$"},
+    examples=("h264",),
+)
+THUMBNAILS = Parameter(
+    "thumbnails",
+    "Whether a poster and thumbnails are made. Adaptive tasks have them unless it is false.",
+    _truth,
+    {"type": ["boolean", "null"]},
+    examples=(True,),
 )
 ID = Parameter(
     "id",
@@ -195,6 +228,10 @@ IDEMPOTENCY_KEY = Parameter(
     {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": _KEY},
 )
 
-CREATE_TRANSCODE = Body("CreateTranscode", "What to transcode, and into what.", (ORIGIN_URL, QUALITY, FORMAT))
+CREATE_TRANSCODE = Body(
+    "CreateTranscode",
+    "What to transcode, and into what.",
+    (ORIGIN_URL, QUALITY, FORMAT, CODEC, THUMBNAILS),
+)
 DELETE_TRANSCODE = Body("DeleteTranscode", "Which task to delete.", (ID,))
 DELETE_TRANSCODES = Body("DeleteTranscodes", "Which tasks to delete.", (IDS,))

@@ -169,15 +169,17 @@ class ObjectStore:
         """Remove all objects whose key starts with `prefix`, a thousand (the most S3 takes) a request."""
         with clients.availability(_SERVICE):
             for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                keys: list[ObjectIdentifierTypeDef] = [
-                    {"Key": item["Key"]} for item in page.get("Contents", [])
-                ]
-                if not keys:
-                    continue
-                answer = self._s3.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
-                # A request that removes only some of its objects still answers 200.
-                if answer.get("Errors"):
-                    raise UnavailableError(_SERVICE)
+                if keys := [item["Key"] for item in page.get("Contents", [])]:
+                    self.remove(keys)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Remove objects, at most a thousand, whether they exist or not. Raises UnavailableError."""
+        objects: list[ObjectIdentifierTypeDef] = [{"Key": key} for key in keys]
+        with clients.availability(_SERVICE):
+            answer = self._s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+        # A request that removes only some of its objects still answers 200.
+        if answer.get("Errors"):
+            raise UnavailableError(_SERVICE)
 
     @cached_property
     def _transfers(self) -> TransferManager:

@@ -112,6 +112,9 @@ class TaskRecord(Record):
     attempt = NumberAttribute()
     lease_owner = UnicodeAttribute(null=True)
     lease_expires_at = NumberAttribute(null=True)
+    #: These are there only where they are not the default.
+    codecs = UnicodeAttribute(null=True)
+    thumbnails = BooleanAttribute(null=True)
 
     #: The month it was created in; a deleted task has none, and so leaves the list.
     month = UnicodeAttribute(null=True)
@@ -150,6 +153,8 @@ class TaskRecord(Record):
             parts_left=int(self.parts_left or 0),
             parts_queued=int(self.parts_queued or 0),
             finishes=int(self.finishes or 0),
+            codecs=self.codecs or "",
+            thumbnails=bool(self.thumbnails),
         )
 
 

@@ -12,7 +12,7 @@ import string
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 from typing import cast
@@ -33,7 +33,7 @@ from transcoding.errors import (
     TaskFailedError,
     UnknownTaskError,
 )
-from transcoding.model import MAX_ATTEMPTS, Status, Task
+from transcoding.model import MAX_ATTEMPTS, Order, Status, Task
 
 #: How long a task, or a part of one, may wait for a worker before the sweep sends it again; the next time,
 #: twice as long.
@@ -62,12 +62,7 @@ class TaskTable(Table):
     # What the API calls.
 
     def create(
-        self,
-        origin_url: str,
-        quality: int,
-        format: str,
-        idempotency_key: str | None,
-        send: Callable[[str], bool],
+        self, order: Order, idempotency_key: str | None, send: Callable[[str], bool]
     ) -> tuple[Task, bool]:
         """Store a new task in one write, and tell if it is new.
 
@@ -75,10 +70,10 @@ class TaskTable(Table):
         no second write has to say so. Where it is not done, the task is stored as ACCEPTED.
 
         A key that was used within the last day gives the task that it made then, and False. Raises ApiError
-        (400) when the parameters were others then. After UnavailableError there is no task, unless the write
+        (400) when the order was another then. After UnavailableError there is no task, unless the write
         was not answered: only with a key can it be found out, by the same call.
         """
-        fingerprint = _digest(origin_url, quality, format)
+        fingerprint = _fingerprint(order)
         key_id = None if idempotency_key is None else f"idempotency#{_digest(idempotency_key)}"
         while True:
             earlier = None if key_id is None else self._used(key_id, fingerprint)
@@ -87,7 +82,7 @@ class TaskTable(Table):
             task_id = _new_id()
             status = Status.WAITING if send(task_id) else Status.ACCEPTED
             now, mark = self._now(), new_mark()
-            task = Task(task_id, origin_url, quality, format, created_at=now, updated_at=now, status=status)
+            task = Task(task_id, **asdict(order), created_at=now, updated_at=now, status=status)
             if self._counts.write(partial(self._create, task, mark, key_id, fingerprint)):
                 return task, True
             found = self._read(task.id)
@@ -344,6 +339,8 @@ class TaskTable(Table):
             error_code=task.error_code,
             error_info=task.error_info,
             attempt=task.attempt,
+            codecs=task.codecs or None,
+            thumbnails=task.thumbnails or None,
             month=periods.month_of(task.created_at),
             created=f"{task.created_at:%Y-%m-%dT%H:%M:%S.%f}#{task.id}",
             attention=ATTENTION,
@@ -412,6 +409,13 @@ class TaskTable(Table):
 
 def _new_id() -> str:
     return "".join(secrets.choice(_ID_CHARACTERS) for _ in range(_ID_LENGTH))
+
+
+def _fingerprint(order: Order) -> str:
+    """Return a digest of an order; of one without what version 0.1.0 did not know, as it made it."""
+    known = (order.origin_url, order.quality, order.format)
+    more = (order.codecs, order.thumbnails)
+    return _digest(*known, *more) if any(more) else _digest(*known)
 
 
 def _digest(*values: str | int) -> str:

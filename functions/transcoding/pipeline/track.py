@@ -86,6 +86,7 @@ class TrackWriter:
         self._span = span
         self._names: list[str] = []
         self._segments: list[hls.Segment] = []
+        self._contents: list[Content] = []
         self._content = Content()
         self._first_shown = 0
 
@@ -151,6 +152,18 @@ class TrackWriter:
             return None
         return round(times[1] / self._picture.facts.time_base)
 
+    @property
+    def stored(self) -> int:
+        """How many segments are stored, or about to be."""
+        return len(self._segments)
+
+    def drop(self, count: int) -> list[str]:
+        """Forget all segments but the first `count`; return the keys of the others, which may be stored."""
+        dropped = self._segments[count:]
+        del self._segments[count:], self._contents[count:]
+        self._content = sum(self._contents, Content())
+        return [self._prefix + segment.name for segment in dropped]
+
     def collect(self, *, ended: bool = False) -> None:
         """Store the segments that FFmpeg has finished since, and remove files that are stored.
 
@@ -181,7 +194,8 @@ class TrackWriter:
                 path.write_bytes(data)
             start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
             segment = hls.Segment(start, end, len(data))
-            self._content += fragment.content()
+            self._contents.append(fragment.content())
+            self._content += self._contents[-1]
             self._segments.append(segment)
             self._uploads.add(path, self._prefix + segment.name, f"{self._kind}/mp4")
 

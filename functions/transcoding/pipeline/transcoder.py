@@ -152,7 +152,8 @@ class Transcoder:
         planned = _plan(task, source.facts)
         length = self._part_length(source.facts, planned)
         if length or (
-            task.attempt == 1 and needs_keyframes(source.facts, FORMATS[task.format], task.quality)
+            task.attempt == 1
+            and needs_keyframes(source.facts, FORMATS[task.format], task.quality, task.codecs)
         ):
             step = length and look_up_step(source.facts, length)
             url = self._sources.url(source)
@@ -340,11 +341,10 @@ class Transcoder:
             patience = run_up(source.facts, span, point) / _RUN_UP_SPEED
             encoder = _run(arguments, planned, writers, progress, patience)
         except OutOfTimeError:
-            starts = [writer.next_start() for writer in writers]
-            known = [start for start in starts if start is not None]
-            if len(known) < len(starts):
+            rest = self._end_together(writers, uploads)
+            if rest is None:
                 raise
-            return writers, min(known)
+            return writers, rest
         except TaskFailedError as error:
             if point and error.code is Failure.DAMAGED:
                 raise EntryError("it could not be decoded") from error
@@ -353,6 +353,18 @@ class Transcoder:
         if point and (complained or any(writer.is_short() for writer in writers)):
             self._entering.check(prepared.task, url, source.facts, point, span, complained, report)
         return writers, None
+
+    def _end_together(self, writers: Sequence[TrackWriter], uploads: Uploads) -> int | None:
+        """Have all renditions of a part end with the same segment; return the tick that the next starts at.
+
+        None where one of them has no segment yet.
+        """
+        count = min(writer.stored for writer in writers)
+        dropped = [key for writer in writers for key in writer.drop(count)]
+        if dropped:
+            uploads.settle(wait=True)
+            self._store.remove(dropped)
+        return writers[0].next_start()
 
     def _spans(self, prepared: Prepared) -> tuple[Span, ...]:
         facts, planned = prepared.source.facts, prepared.plan
@@ -382,7 +394,15 @@ class Transcoder:
 def _plan(task: Task, source: SourceFacts, tries: int = 0) -> Plan:
     """Plan for a try: the second copies nothing, the third leaves out subtitles."""
     tries = max(task.attempt, tries)
-    return plan(source, FORMATS[task.format], task.quality, may_copy=tries <= 1, with_text=tries <= 2)
+    return plan(
+        source,
+        FORMATS[task.format],
+        task.quality,
+        codecs=task.codecs,
+        thumbnails=task.thumbnails,
+        may_copy=tries <= 1,
+        with_text=tries <= 2,
+    )
 
 
 def _run(

@@ -14,7 +14,7 @@ from transcoding.data.object_store import ObjectStore
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import ApiError, UnavailableError
-from transcoding.model import Task
+from transcoding.model import Order, Task
 
 #: Seconds. Together well within API Gateway's 29 s for a call.
 DELETING_TIME = 12
@@ -26,15 +26,7 @@ _QUOTED = 40
 logger = Logger(child=True)
 
 
-def create(
-    table: TaskTable,
-    queue: JobQueue,
-    *,
-    origin_url: str,
-    quality: int,
-    format_name: str,
-    idempotency_key: str | None,
-) -> Task:
+def create(table: TaskTable, queue: JobQueue, order: Order, idempotency_key: str | None) -> Task:
     """Queue a task and store it. Raises ApiError (400) for a key that was used with other parameters.
 
     A message whose task could not be stored names none, and does nothing.
@@ -48,7 +40,7 @@ def create(
             return False
         return True
 
-    task, _ = table.create(origin_url, quality, format_name, idempotency_key, send)
+    task, _ = table.create(order, idempotency_key, send)
     return task
 
 

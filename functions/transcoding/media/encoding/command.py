@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def _timeline(plan: Plan, *streams: PicturePlan | SoundPlan) -> list[str]:
 def _segmented_pictures(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
     """Return an output for each rendition; FFmpeg decodes the source once for all of them."""
     seconds = segment_seconds(plan, span) if span else plan.segment_seconds
-    options = []
+    options = _shared_graph(plan.pictures, span)
     for picture in plan.pictures:
         place = folder / picture.name
         options += [*_picture_options(picture, span), *_labels(plan, picture)]
@@ -156,16 +157,32 @@ def _sound_seconds(plan: Plan, sound: SoundPlan) -> float:
     return end / count if count and rest < _SCRAP else plan.segment_seconds
 
 
+def _shared_graph(pictures: Sequence[PicturePlan], span: Span | None) -> list[str]:
+    """Return the filters of several renditions, of which each does what all need once."""
+    if len(pictures) < 2:
+        return []
+    first, names = pictures[0], [picture.name for picture in pictures]
+    common = ",".join([*_common_filters(first, span), f"split={len(names)}"])
+    graph = [f"[0:{first.facts.index}]{common}" + "".join(f"[{name}-source]" for name in names)]
+    graph += [f"[{p.name}-source]{','.join(_own_filters(p, span))}[{p.name}]" for p in pictures]
+    return ["-filter_complex", ";".join(graph)]
+
+
 def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str]:
-    options = ["-map", f"0:{picture.facts.index}"]
-    if picture.copied:
-        # Parses every packet, and so finds those that no player could parse.
-        return [*options, "-c:v", "copy", "-bsf:v", "trace_headers"]
-    options += ["-vf", ",".join(_filters(picture, span))]
+    if picture.aligned:
+        options = ["-map", f"[{picture.name}]", *picture.codec.no_scene_cuts]
+    else:
+        options = ["-map", f"0:{picture.facts.index}"]
+        if picture.copied:
+            # Parses every packet, and so finds those that no player could parse.
+            return [*options, "-c:v", "copy", "-bsf:v", "trace_headers"]
+        filters = [*_common_filters(picture, span), *_own_filters(picture, span)]
+        options += ["-vf", ",".join(filters)]
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
     options += ["-fps_mode", "vfr"]
     if not picture.facts.constant_frame_rate:
-        options += ["-enc_time_base", "demux"]
+        base = picture.facts.time_base
+        options += ["-enc_time_base", f"{base.numerator}:{base.denominator}"]
     options += picture.codec.options(picture.rung, picture.crf)
     if not picture.codec.in_parts:
         return options
@@ -188,12 +205,13 @@ def _span_filters(picture: PicturePlan, span: Span) -> list[str]:
     return [*filters, f"setpts=PTS-{round(Fraction(picture.origin) / base)}"]
 
 
-def _filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
-    filters = []
-    if picture.facts.interlaced:
-        filters.append("bwdif=mode=send_frame:deint=interlaced")
-    if span:
-        filters += _span_filters(picture, span)
+def _common_filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
+    """Return the filters that all renditions of a picture begin with."""
+    deinterlace = ["bwdif=mode=send_frame:deint=interlaced"] if picture.facts.interlaced else []
+    return [*deinterlace, *(_span_filters(picture, span) if span else [])]
+
+
+def _own_filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
     # FFmpeg has turned the picture upright before its filters see it.
     scale = f"scale={picture.width}:{picture.height}:flags=bicubic:out_range=tv"
     colour = meant(picture.facts)
@@ -201,7 +219,7 @@ def _filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
         scale += f":in_color_matrix={colour.matrix}:out_color_matrix={colour.matrix}"
     # Players guess missing colour tags, each in its own way: so the result has them all.
     tags = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
-    filters += [scale, f"setparams={tags}", *_to_hd(colour)]
+    filters = [scale, f"setparams={tags}", *_to_hd(colour)]
     if picture.held and (span is None or span.first):
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
     if picture.frame_rate:

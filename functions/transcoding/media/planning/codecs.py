@@ -54,11 +54,15 @@ class PictureCodec:
 
     name: str
     encoder: tuple[str, ...]
+    #: Keep the encoder from adding keyframes of its own where scenes change.
+    no_scene_cuts: tuple[str, ...] = ()
     crfs: Mapping[int, int] = field(default_factory=dict)
     pixels: str = "format=yuv420p"
     cost: float = 1.0
     reordered: int = 0
     in_parts: bool = True
+    #: Whether callers may name it; else formats that have it have no other.
+    choosable: bool = True
     #: What every player of the last ten years decodes, by FFmpeg's names; `highest_level` is ten times the
     #: codec's own number, as ffprobe reports it.
     copyable_profiles: frozenset[str] = frozenset()
@@ -108,6 +112,7 @@ H264 = PictureCodec(
         *("-c:v", "libx264", "-preset", "fast", "-profile:v", "high", "-crf", "{crf}"),
         *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}"),
     ),
+    no_scene_cuts=("-sc_threshold", "0"),
     crfs=MappingProxyType({360: 20, _LARGEST: 21}),
     reordered=2,
     copyable_profiles=frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
@@ -124,7 +129,7 @@ VP9 = PictureCodec(
     cost=3.0,
     copyable_profiles=frozenset({"Profile 0"}),
 )
-GIF = PictureCodec(name="gif", encoder=("-c:v", "gif"), pixels=_PALETTES, in_parts=False)
+GIF = PictureCodec(name="gif", encoder=("-c:v", "gif"), pixels=_PALETTES, in_parts=False, choosable=False)
 
 AAC = SoundCodec(
     name="aac",

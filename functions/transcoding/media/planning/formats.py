@@ -36,7 +36,8 @@ class Format:
     """One value of `format`.
 
     `target` is the name of the object that `target_url` points at, and `content_type` its media type.
-    `picture` and `sound` are the codecs; None: the result has no such stream.
+    `pictures` are the codecs that a picture may have, the default first, and `sound` is the codec of sound;
+    none: the result has no such stream.
     `text` are FFmpeg's names of its codecs of subtitles; all other subtitles are converted to the first.
     `short_side` in pixels, `frame_rate` in frames per second and `seconds` are the most of each, None: any.
     """
@@ -48,7 +49,7 @@ class Format:
     muxer: str
     muxer_options: tuple[str, ...] = ()
     packaging: Packaging = Packaging.FILE
-    picture: PictureCodec | None = H264
+    pictures: tuple[PictureCodec, ...] = (H264,)
     sound: SoundCodec | None = AAC
     text: tuple[str, ...] = ()
     #: Whether a source without a picture, or without sound, makes no sense.
@@ -75,7 +76,17 @@ class Format:
 
         Playlists hold the names themselves; and in a file of sound alone, the name would be the song's title.
         """
-        return not self.segmented and self.picture is not None
+        return not self.segmented and bool(self.pictures)
+
+    @property
+    def codec_choices(self) -> tuple[PictureCodec, ...]:
+        """The codecs that may be asked for."""
+        return tuple(codec for codec in self.pictures if codec.choosable)
+
+    def codecs(self, names: str) -> tuple[PictureCodec, ...]:
+        """Return the codecs of these names, which a comma separates; the default one for an empty string."""
+        wanted = names.split(",")
+        return tuple(codec for codec in self.pictures if codec.name in wanted) or self.pictures[:1]
 
     @property
     def text_suffix(self) -> str:
@@ -149,7 +160,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "video/webm",
                 "webm",
                 ("-cues_to_front", "1"),
-                picture=VP9,
+                pictures=(VP9,),
                 sound=OPUS,
                 needs_picture=True,
                 index=Index.CUES,
@@ -160,7 +171,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "image/gif",
                 "gif",
                 ("-loop", "0"),
-                picture=GIF,
+                pictures=(GIF,),
                 sound=None,
                 needs_picture=True,
                 # Its size grows with its pixels. Its clock ticks 100 times a second: 8 ticks a frame.
@@ -168,9 +179,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 frame_rate=Fraction(25, 2),
                 seconds=60.0,
             ),
-            Format("mp3", "audio.mp3", "audio/mpeg", "mp3", picture=None, sound=MP3, needs_sound=True),
-            Format("m4a", "audio.m4a", "audio/mp4", "ipod", _FAST_START, picture=None, needs_sound=True),
-            Format("ogg", "audio.ogg", "audio/ogg", "ogg", picture=None, sound=OPUS, needs_sound=True),
+            Format("mp3", "audio.mp3", "audio/mpeg", "mp3", pictures=(), sound=MP3, needs_sound=True),
+            Format("m4a", "audio.m4a", "audio/mp4", "ipod", _FAST_START, pictures=(), needs_sound=True),
+            Format("ogg", "audio.ogg", "audio/ogg", "ogg", pictures=(), sound=OPUS, needs_sound=True),
             Format(
                 "wav",
                 "audio.wav",
@@ -178,7 +189,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "wav",
                 # More than 4 GB do not fit into a plain one.
                 ("-rf64", "auto"),
-                picture=None,
+                pictures=(),
                 sound=PCM,
                 needs_sound=True,
             ),

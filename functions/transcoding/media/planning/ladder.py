@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-#: `task_config_temp_id` of "as the source".
-ORIGINAL = 5
+#: `task_config_temp_id` of "as the source", and of "every quality up to the source's".
+ORIGINAL, ADAPTIVE = 5, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,23 @@ LADDER: tuple[Rung, ...] = (
 
 #: `task_config_temp_id` → the longest shorter side, pixels; None: as the source.
 SHORT_SIDE: Mapping[int, int | None] = MappingProxyType({1: 360, 2: 480, 3: 720, 4: 1080, ORIGINAL: None})
+
+#: The shorter sides of an adaptive result, in pixels.
+_ADAPTIVE_SIDES = (2160, 1440, 1080, 720, 480, 360)
+#: A source whose shorter side is larger than the next rung's by more than this has a rung of its own size.
+_OWN_RUNG = 1.15
+
+
+def adaptive_sides(short_side: int) -> tuple[int, ...]:
+    """Return the shorter sides of an adaptive result, in pixels, the best first.
+
+    `short_side` is the source's. No rung is larger; one of the source's own size is added where the next
+    smaller one would lose much of it.
+    """
+    sides = [side for side in _ADAPTIVE_SIDES if side <= short_side]
+    if not sides or (short_side < _ADAPTIVE_SIDES[0] and short_side > sides[0] * _OWN_RUNG):
+        sides.insert(0, short_side)
+    return tuple(sides)
 
 
 def rung_for(short_side: int) -> Rung:

@@ -11,7 +11,7 @@ from transcoding.media.inspection.colour import is_common, meant
 from transcoding.media.inspection.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
 from transcoding.media.planning.codecs import PictureCodec, SoundCodec
 from transcoding.media.planning.formats import Format
-from transcoding.media.planning.ladder import SHORT_SIDE, Rung, rung_for
+from transcoding.media.planning.ladder import ADAPTIVE, SHORT_SIDE, Rung, adaptive_sides, rung_for
 
 #: Segment length asked for, and the distance of keyframes inside, seconds
 #: (Apple's HLS authoring specification 7.5 and 1.13).
@@ -33,6 +33,7 @@ _IN_STEP, _OUT_OF_STEP = 0.001, 0.02
 #: Containers whose clocks may jump. FFmpeg lets their times begin with the first stream that it reads.
 _CLOCKED = frozenset({"mpegts", "mpeg", "ogg"})
 _TRIED = "an attempt that copied has failed"
+_ALIGNED = "renditions have their keyframes in common"
 _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
 
 
@@ -40,7 +41,8 @@ _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
 class PicturePlan:
     """What becomes of the picture in one rendition. `obstacle` says why it is not copied; empty: it is.
 
-    `name` is the rendition's, and the folder of its segments. `width` and `height` are the result's, in
+    `name` is the rendition's, and the folder of its segments. `aligned`: it has keyframes where the result's
+    other renditions have them, and no others. `width` and `height` are the result's, in
     pixels, upright and square; `start` is when its first frame is shown, in seconds of the result's timeline,
     `held` whether that is sooner than in the source. `origin` is where the result's timeline begins, in
     seconds of the source's. `frame_rate` is the constant one to make, in frames per second; None: frames stay
@@ -59,6 +61,7 @@ class PicturePlan:
     held: bool = False
     origin: float = 0.0
     frame_rate: Fraction | None = None
+    aligned: bool = False
 
     @property
     def copied(self) -> bool:
@@ -97,7 +100,8 @@ class TextPlan:
 class Plan:
     """What to make of a source; times in seconds.
 
-    `pictures` are the renditions of the source's one picture, which one decode feeds. `duration` is how long
+    `pictures` are the renditions of the source's one picture, which one decode feeds: those of one codec
+    after those of another, each the best first. `duration` is how long
     the result will be, None where it is unknown, `estimated` whether it is only a guess. `origin` is where
     the result's timeline begins on the source's, and `source_start` where the source's own does; None: with
     the first of the streams that are read.
@@ -114,6 +118,8 @@ class Plan:
     origin: float = 0.0
     source_start: float | None = None
     estimated: bool = False
+    #: Whether a poster and thumbnails are made.
+    thumbnails: bool = False
 
     @property
     def source_picture(self) -> VideoFacts | None:
@@ -150,13 +156,20 @@ class Plan:
 
 
 def plan(
-    source: SourceFacts, target: Format, quality: int, *, may_copy: bool = True, with_text: bool = True
+    source: SourceFacts,
+    target: Format,
+    quality: int,
+    *,
+    codecs: str = "",
+    thumbnails: bool = False,
+    may_copy: bool = True,
+    with_text: bool = True,
 ) -> Plan:
-    """Return what to make of `source` in the format and the quality (1 to 5) asked for.
+    """Return what to make of `source` in the format and the quality (1 to 6) asked for.
 
-    Without `may_copy` every stream is encoded, and without `with_text` subtitles are left out: an earlier
-    attempt may have failed over either. Raises TaskFailedError where the format cannot hold what the source
-    has.
+    `codecs` are names of codecs of the picture, as `Format.codecs` takes them. Without `may_copy` every
+    stream is encoded, and without `with_text` subtitles are left out: an earlier attempt may have failed over
+    either. Raises TaskFailedError where the format cannot hold what the source has.
     """
     if source.video is None and target.needs_picture:
         raise TaskFailedError(
@@ -166,9 +179,9 @@ def plan(
         raise TaskFailedError(
             Failure.FORMAT_NEEDS_SOUND, f"The source has no sound, and {target.name} needs some."
         )
-    taken = (source.video if target.picture else None, source.audio if target.sound else None)
+    taken = (source.video if target.pictures else None, source.audio if target.sound else None)
     origin = min((stream.start for stream in taken if stream), default=0.0)
-    pictures = _plan_pictures(source, target, quality, origin, may_copy=may_copy)
+    pictures = _plan_pictures(source, target, quality, codecs, origin, may_copy=may_copy)
     largest = max((min(picture.width, picture.height) for picture in pictures), default=1080)
     sound = _plan_sound(source, target, rung_for(largest), origin, may_copy=may_copy)
     duration = _duration(source, pictures, sound, origin)
@@ -191,31 +204,37 @@ def plan(
         origin=origin,
         source_start=None if source.container in _CLOCKED else source.start,
         estimated=source.estimated,
+        thumbnails=thumbnails and bool(pictures),
     )
 
 
-def needs_keyframes(source: SourceFacts, target: Format, quality: int) -> bool:
+def needs_keyframes(source: SourceFacts, target: Format, quality: int, codecs: str = "") -> bool:
     """Return whether the plan depends on the source's keyframes."""
-    return target.segmented and any(
-        not _picture_obstacle(source, target.picture, size)
-        for size in _output_sizes(source.video, target, quality)
-        if source.video and target.picture
-    )
+    renditions = _renditions(source.video, target, quality, codecs)
+    if not target.segmented or len(renditions) > 1:
+        return False
+    return any(not _picture_obstacle(source, codec, size) for _, codec, size in renditions)
 
 
-def _output_sizes(video: VideoFacts | None, target: Format, quality: int) -> list[tuple[int, int]]:
-    """Return the (width, height) of each rendition, in pixels, the best first."""
-    if video is None or target.picture is None:
+def _renditions(
+    video: VideoFacts | None, target: Format, quality: int, codecs: str
+) -> list[tuple[str, PictureCodec, tuple[int, int]]]:
+    """Return the name, the codec and the (width, height) in pixels of each rendition of the picture."""
+    if video is None or not target.pictures:
         return []
-    side = min((side for side in (SHORT_SIDE[quality], target.short_side) if side), default=None)
-    return [output_size(video, side)]
+    chosen = target.codecs(codecs)
+    if quality != ADAPTIVE:
+        side = min((side for side in (SHORT_SIDE[quality], target.short_side) if side), default=None)
+        return [("video", codec, output_size(video, side)) for codec in chosen[:1]]
+    sides = adaptive_sides(min(output_size(video, None)))
+    return [(f"{codec.name}-{side}p", codec, output_size(video, side)) for codec in chosen for side in sides]
 
 
 def _plan_pictures(
-    source: SourceFacts, target: Format, quality: int, origin: float, *, may_copy: bool
+    source: SourceFacts, target: Format, quality: int, codecs: str, origin: float, *, may_copy: bool
 ) -> tuple[PicturePlan, ...]:
-    video, codec = source.video, target.picture
-    if video is None or codec is None:
+    video, renditions = source.video, _renditions(source.video, target, quality, codecs)
+    if video is None or not renditions:
         return ()
     late = start = video.start - origin
     # In segments, a late start would need an edit list, which not every player follows.
@@ -225,14 +244,16 @@ def _plan_pictures(
         origin, start = (origin if held else video.start), 0.0
     rate = target.frame_rate if target.frame_rate and video.frame_rate > target.frame_rate else None
     pictures = []
-    for width, height in _output_sizes(video, target, quality):
-        obstacle = _picture_obstacle(source, codec, (width, height)) if may_copy else _TRIED
+    aligned = len(renditions) > 1
+    for name, codec, (width, height) in renditions:
+        obstacle = _ALIGNED if aligned else _picture_obstacle(source, codec, (width, height))
+        obstacle = obstacle if may_copy else _TRIED
         if not obstacle and target.segmented:
             obstacle = _segments_obstacle(source, video, late)
         rung = rung_for(min(width, height))
         pictures.append(
             PicturePlan(
-                name="video",
+                name=name,
                 facts=video,
                 codec=codec,
                 obstacle=obstacle,
@@ -244,6 +265,7 @@ def _plan_pictures(
                 held=held,
                 origin=origin,
                 frame_rate=rate,
+                aligned=aligned,
             )
         )
     return tuple(pictures)
