@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 from hypothesis import given
 
-from tests.unit.test_hls import rendition, segments
+from tests.unit.test_hls import LADDER, rendition, segments
 from transcoding.media.packaging.dash import manifest
 from transcoding.media.packaging.hls import Picture, Segment
 
@@ -38,3 +38,13 @@ def test_sound_alone_has_one_adaptation_set():
     parsed = ElementTree.fromstring(manifest([], replace(audio, channels=1)))
     (adaptation_set,) = parsed.iter(f"{MPD}AdaptationSet")
     assert adaptation_set.get("mimeType") == "audio/mp4"
+
+
+def test_renditions_of_one_codec_are_a_set_and_the_better_codec_is_preferred():
+    parsed = ElementTree.fromstring(manifest(LADDER, replace(rendition([Segment(0, 6000, 1)]), channels=2)))
+    sets = list(parsed.iter(f"{MPD}AdaptationSet"))
+    ids = [[r.get("id") for r in s.iter(f"{MPD}Representation")] for s in sets]
+    assert ids == [["h264-1080p", "h264-720p", "h264-360p"], ["av1-1080p", "av1-720p"], ["video"]]
+    assert [s.get("selectionPriority") for s in sets] == ["1", "2", None]
+    alone = ElementTree.fromstring(manifest(LADDER[:3], None))
+    assert [s.get("selectionPriority") for s in alone.iter(f"{MPD}AdaptationSet")] == [None]

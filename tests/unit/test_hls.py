@@ -142,3 +142,30 @@ def test_a_playlist_that_is_cut_off_is_told():
     assert is_ended(whole)
     assert not is_ended(whole[: len(whole) // 2])
     assert not is_ended("")
+
+
+def picture(name, codec, height, rate):
+    made = Rendition(f"{name}/index.m3u8", "init.mp4", codec, 1000, (Segment(0, 6000, rate * 6 // 8),))
+    return replace(made, picture=Picture(height * 16 // 9, height, Fraction(25)))
+
+
+LADDER = [
+    picture("h264-1080p", "avc1.640028", 1080, 4_000_000),
+    picture("h264-720p", "avc1.64001f", 720, 2_000_000),
+    picture("h264-360p", "avc1.64001e", 360, 600_000),
+    picture("av1-1080p", "av01.0.08M.08", 1080, 2_000_000),
+    picture("av1-720p", "av01.0.05M.08", 720, 1_000_000),
+]
+
+
+def test_players_begin_with_a_moderate_rendition_of_the_first_codec():
+    parsed = m3u8.loads(master_playlist(LADDER, None))
+    assert [variant.uri.partition("/")[0] for variant in parsed.playlists] == [
+        "h264-720p",
+        "h264-1080p",
+        "h264-360p",
+        "av1-1080p",
+        "av1-720p",
+    ]
+    fast = m3u8.loads(master_playlist(LADDER[:1], None))
+    assert len(fast.playlists) == 1

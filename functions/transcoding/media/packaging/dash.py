@@ -15,6 +15,7 @@ def manifest(
 ) -> str:
     """Render the manifest of a whole result (profile isoff-live, type static).
 
+    `pictures` are those of one codec after those of another, which is more efficient, each the best first.
     Each rendition's init segment and segments are beside its playlist; segments are named after their start.
     """
     streams = [*pictures, sound] if sound else pictures
@@ -29,9 +30,13 @@ def manifest(
         },
     )
     period = SubElement(mpd, "Period", {"id": "0", "start": "PT0S"})
-    if pictures:
-        adaptation_set = _adaptation_set(period, "video", pictures[0])
-        for rendition in pictures:
+    families = [list(group) for _, group in groupby(pictures, key=lambda rendition: rendition.codec_family)]
+    for priority, renditions in enumerate(families, 1):
+        adaptation_set = _adaptation_set(period, "video", renditions[0])
+        if len(families) > 1:
+            # The same film in several codecs: a player takes the last that it can decode.
+            adaptation_set.set("selectionPriority", str(priority))
+        for rendition in renditions:
             _add_picture(adaptation_set, rendition)
     if sound:
         _add_sound(_adaptation_set(period, "audio", sound), sound)
@@ -47,6 +52,7 @@ def _add_picture(adaptation_set: Element, rendition: Rendition) -> None:
         representation.set("width", str(picture.width))
         representation.set("height", str(picture.height))
         representation.set("frameRate", str(picture.frame_rate))
+        representation.set("sar", "1:1")
 
 
 def _add_sound(adaptation_set: Element, rendition: Rendition) -> None:

@@ -19,6 +19,10 @@ _FOR_HEARING_IMPAIRED = (
     "public.accessibility.transcribes-spoken-dialog,public.accessibility.describes-music-and-sound"
 )
 
+#: The average bit rate of the variant that a player should begin with, in bits per second: Apple's HLS
+#: authoring specification asks for 2,000 kb/s on Wi-Fi. The first variant of a playlist is that one.
+_BEGIN_RATE = 2_200_000
+
 _SEGMENT = re.compile(r"^#EXTINF:.*\n(?!#)(\S+)$", re.MULTILINE)
 
 
@@ -73,6 +77,11 @@ class Rendition:
     def seconds(self, segment: Segment) -> float:
         """Return a segment's length."""
         return (segment.end - segment.start) / self.timescale
+
+    @property
+    def codec_family(self) -> str:
+        """The codec without its profile and level: players switch only between renditions of the same."""
+        return self.codec.partition(".")[0]
 
     @property
     def duration(self) -> float:
@@ -159,8 +168,9 @@ def master_playlist(
 ) -> str:
     """Render the playlist that a player opens: a variant for each picture, all with the same sound and text.
 
-    Sound and pictures are in playlists of their own, so that each can be made apart from the others. Without
-    a picture, the sound is the one variant.
+    `pictures` are those of one codec after those of another, each the best first; a player begins with the
+    first codec. Sound and pictures are in playlists of their own, so that each can be made apart from the
+    others. Without a picture, the sound is the one variant.
     """
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", "#EXT-X-INDEPENDENT-SEGMENTS"]
     if pictures and sound:
@@ -171,9 +181,19 @@ def master_playlist(
         )
     lines += _subtitle_lines(subtitles)
     common = [sound] if sound else []
-    for variant in [[picture, *common] for picture in pictures] or [common]:
+    for variant in [[picture, *common] for picture in _beginning(pictures)] or [common]:
         lines += [_variant_line(variant, [s.rendition for s in subtitles]), variant[0].uri]
     return "\n".join([*lines, ""])
+
+
+def _beginning(pictures: Sequence[Rendition]) -> list[Rendition]:
+    """Return the pictures with the one that a player should begin with first."""
+    if not pictures:
+        return []
+    family = pictures[0].codec_family
+    candidates = [picture for picture in pictures if picture.codec_family == family]
+    begin = next((p for p in candidates if p.average_bit_rate <= _BEGIN_RATE), candidates[-1])
+    return [begin, *(picture for picture in pictures if picture is not begin)]
 
 
 def _variant_line(variant: Sequence[Rendition], texts: Sequence[Rendition]) -> str:
