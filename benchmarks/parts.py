@@ -122,14 +122,16 @@ class Bench:
             "FFMPEG_DIR": str(FFMPEG_DIR),
         }
 
-    def compare(self, film: Path) -> dict[str, Any]:
-        """Measure a film in parts and by FFmpeg alone."""
-        steps, ours = self.fan_out(film)
-        spent, folder = plain(film, self._home, _FORMAT, QUALITY)
-        pictures = folder / "video"
+    def compare(self, film: Path, quality: int = QUALITY, codecs: str = "") -> dict[str, Any]:
+        """Measure a film in parts and by FFmpeg alone, which makes the same from one decode."""
+        steps, ours = self.fan_out(film, quality, codecs)
+        spent, folder = plain(film, self._home, _FORMAT, quality, codecs)
+        pictures = [
+            path.parent for path in folder.glob(f"*/{command.PLAYLIST}") if path.parent.name != "audio"
+        ]
         alone = Result(
-            _frames(str(pictures / command.PLAYLIST)),
-            sum(path.stat().st_size for path in pictures.glob("*.m4s")),
+            sum(_frames(str(place / command.PLAYLIST)) for place in pictures),
+            sum(path.stat().st_size for place in pictures for path in place.glob("*.m4s")),
         )
         cpu = sum(step.spent.cpu for step in steps)
         print(f"  {film.name}: {len(steps)} steps {cpu:.1f} s, FFmpeg alone {spent.cpu:.1f} s", flush=True)
@@ -148,9 +150,9 @@ class Bench:
         with self._function("worker") as function:
             return function.started
 
-    def fan_out(self, film: Path) -> tuple[list[Step], Result]:
+    def fan_out(self, film: Path, quality: int = QUALITY, codecs: str = "") -> tuple[list[Step], Result]:
         """Transcode a film in parts, all by one worker. Return the steps and the result."""
-        task_id = self._create(film, _FORMAT, QUALITY)
+        task_id = self._create(film, _FORMAT, quality, codecs)
         steps: list[Step] = []
         with self._function("worker") as worker:
             for message in self._messages():
@@ -159,12 +161,15 @@ class Bench:
                 answer, spent = worker.call(_event(message), seconds)
                 assert not answer["batchItemFailures"], f"see {self._log}"
                 steps.append(Step(_kind(job, first=not steps), spent))
-        prefix = f"{output_prefix(task_id, 1)}video/"
-        frames = _frames(f"{self._stack['output_base_url']}/{prefix}{command.PLAYLIST}")
-        stored = self._stored(output_prefix(task_id, 1))
-        segments = [key for key in stored if key.startswith(prefix) and key.endswith(".m4s")]
+        prefix = output_prefix(task_id, 1)
+        stored = {key.removeprefix(prefix): size for key, size in self._stored(prefix).items()}
+        media = {key: size for key, size in stored.items() if not key.startswith("audio/")}
+        playlists = [key for key in media if key.endswith(f"/{command.PLAYLIST}")]
+        base = f"{self._stack['output_base_url']}/{prefix}"
+        frames = sum(_frames(base + playlist) for playlist in playlists)
         output = {"bytes": sum(stored.values()), "objects": len(stored)}
-        return steps, Result(frames, sum(map(stored.__getitem__, segments)), output)
+        segments = sum(size for key, size in media.items() if key.endswith(".m4s"))
+        return steps, Result(frames, segments, output)
 
     def event(self, film: Path, target: str, quality: int) -> dict[str, Any]:
         """Create a task, and return the event of its message, which is off the queue then."""
@@ -172,10 +177,12 @@ class Bench:
         messages = list(self._messages())
         return _event(messages[-1])
 
-    def _create(self, film: Path, target: str, quality: int) -> str:
+    def _create(self, film: Path, target: str, quality: int, codecs: str = "") -> str:
         self._s3.upload_file(str(film), self._stack["source_bucket"], film.name)
         url = f"s3://{self._stack['source_bucket']}/{film.name}"
         body = {"origin_url": url, "format": target, "task_config_temp_id": quality}
+        # Thumbnails have a measure of their own.
+        body |= {"codec": codecs or None, "thumbnails": False}
         with self._function("create_transcode") as create:
             answer, _ = create.call(gateway_event("POST", "create-transcode", body=body))
         task_id: str = json.loads(answer["body"])["id"]
@@ -222,14 +229,14 @@ class Bench:
         return {item["Key"]: item["Size"] for page in pages for item in page["Contents"]}
 
 
-def plain(source: Path, home: Path, target: str, quality: int) -> tuple[Spent, Path]:
+def plain(source: Path, home: Path, target: str, quality: int, codecs: str = "") -> tuple[Spent, Path]:
     """Run one FFmpeg with the service's settings on local files. Return what it took, and its folder."""
     folder = home / "plain"
     shutil.rmtree(folder, ignore_errors=True)
     facts = probe(TOOLS, str(source), source.stat().st_size)
-    if needs_keyframes(facts, FORMATS[target], quality):
+    if needs_keyframes(facts, FORMATS[target], quality, codecs):
         facts = with_keyframes(facts, str(source))
-    planned = plan(facts, FORMATS[target], quality)
+    planned = plan(facts, FORMATS[target], quality, codecs=codecs)
     for stream in planned.streams:
         (folder / stream.name).mkdir(parents=True)
     encoding = command.whole(TOOLS, planned, str(source), folder)
