@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -68,6 +68,20 @@ def parts(stack: Stack, task_id: str) -> dict[int, dict[str, Any]]:
     items = [item for page in pages for item in page["Items"]]
     own = [item for item in items if item["id"]["S"].startswith(f"part#{task_id}#")]
     return {int(item["number"]["N"]): item for item in own}
+
+
+def change(stack: Stack, item_id: str, *, remove: Sequence[str], **strings: str) -> None:
+    """Remove attributes of an item, if it is there, and set others."""
+    values = {f":{name}": {"S": text} for name, text in strings.items()}
+    table = _dynamodb(stack["aws_endpoint_url"])
+    with suppress(table.exceptions.ConditionalCheckFailedException):
+        table.update_item(
+            TableName=stack["table"],
+            Key={"id": {"S": item_id}},
+            UpdateExpression=f"REMOVE {', '.join(remove)} SET {', '.join(f'{n} = :{n}' for n in strings)}",
+            ConditionExpression="attribute_exists(id)",
+            ExpressionAttributeValues=values,
+        )
 
 
 def hurry(stack: Stack, task_id: str) -> None:

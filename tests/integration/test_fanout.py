@@ -1,4 +1,7 @@
-"""A long source that many workers share becomes one result or none, whatever dies, vanishes, comes twice."""
+"""A long source that many workers share becomes one result or none, whatever dies, vanishes, comes twice.
+
+Also where its workers are of different versions of the service.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,19 @@ import m3u8
 import pytest
 
 from local.package import FFMPEG_DIR
-from tests.integration.inside import hurry, item, keys, parent, parts, pids, put, queued, send, until
+from tests.integration.inside import (
+    change,
+    hurry,
+    item,
+    keys,
+    parent,
+    parts,
+    pids,
+    put,
+    queued,
+    send,
+    until,
+)
 from tests.integration.playback import Color, Look
 from transcoding.errors import Failure
 from transcoding.model import MAX_ATTEMPTS
@@ -302,6 +317,53 @@ def test_messages_that_come_twice_late_or_never_were_change_nothing(stack, s3, c
     time.sleep(1)
     assert (item(stack, task_id), keys(stack, s3, task_id)) == (before, stored)
     assert not pids(source)
+
+
+def renamed(made: dict[str, Any]) -> dict[str, Any]:
+    """A part with the same streams by other names, as of a version that makes other renditions."""
+    return made | {"tracks": {f"{name}-360": track for name, track in made["tracks"].items()}}
+
+
+def encoded_otherwise(made: dict[str, Any]) -> dict[str, Any]:
+    """A part whose decoder needs another configuration, as of a version with another encoder."""
+    tracks = {name: track | {"configuration": "another"} for name, track in made["tracks"].items()}
+    return made | {"tracks": tracks}
+
+
+def reshaped(stored: dict[str, Any]) -> dict[str, Any]:
+    """What is stored in a shape that this version does not know."""
+    return {"version": 2, "stored": stored}
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("source.json", reshaped),
+        ("parts/1.json", renamed),
+        ("parts/1.json", encoded_otherwise),
+    ],
+)
+def test_a_task_that_another_version_has_cut_is_planned_again(stack, s3, cut, wait, film, name, other):
+    task_id, _ = cut()
+    key = f"work/{task_id}/1/{name}"
+    until(lambda: key in keys(stack, s3, task_id))
+    place = {"Bucket": stack["output_bucket"], "Key": key}
+    stored = json.load(s3.get_object(**place)["Body"])
+    s3.put_object(**place, Body=json.dumps(other(stored)))
+    assert_whole(stack, s3, wait(task_id), film)
+    assert item(stack, task_id)["attempt"] == {"N": "2"}
+
+
+def test_a_task_goes_on_whose_items_another_version_has_written(stack, s3, cut, wait, film):
+    task_id, _ = cut()
+    # These are new since 0.1.0. The one of a later version is left alone.
+    change(stack, task_id, remove=("last_write",), later="1")
+    for part in parts(stack, task_id).values():
+        change(stack, part["id"]["S"], remove=("last_write", "sends", "sent_at"), later="1")
+    hurry(stack, task_id)
+    assert_whole(stack, s3, wait(task_id), film)
+    assert item(stack, task_id)["attempt"] == {"N": "1"}
+    assert item(stack, task_id)["later"] == {"S": "1"}
 
 
 def test_a_small_task_does_not_wait_for_all_parts_of_a_long_one(

@@ -27,7 +27,11 @@ def stored() -> dict[str, str]:
 
 @pytest.fixture
 def transcoder(stored: dict[str, str]) -> Transcoder:
-    store = SimpleNamespace(put=lambda text, key, kind: stored.update({key: text}), find=stored.get)
+    store = SimpleNamespace(
+        put=lambda text, key, kind: stored.update({key: text}),
+        find=stored.get,
+        look_at=lambda bucket, key: (1, '"tag"'),
+    )
     sizes = {"max_source_bytes": 1, "part_seconds": 7, "fan_out_seconds": 60, "workers": 10}
     return Transcoder(cast(Any, store), Tools.within(Path("/opt/bin")), **sizes)
 
@@ -90,3 +94,17 @@ def test_what_an_older_version_has_stored_with_fewer_facts_is_read(transcoder, s
     del kept["facts"]["estimated"]
     stored[key] = json.dumps(kept | {"added later": 1})
     assert transcoder.recall(prepared.task, parts[0]).source.facts.duration == 10_800.0
+
+
+@pytest.mark.parametrize("streams", [[], ["720p"], ["720p", "video"]])
+def test_streams_that_another_version_has_made_are_not_joined(transcoder, stored, prepared, streams):
+    parts = transcoder.parts(prepared)[:3]
+    transcoder.store(prepared, parts)
+    track = {"timescale": 12_800, "codec": "avc1.640028", "configuration": "", "segments": []}
+    prefix = next(iter(stored)).rpartition("/")[0]
+    for part in parts:
+        names = ["audio"] if part.kind == "sound" else streams
+        made = {"tracks": dict.fromkeys(names, track), "texts": []}
+        stored[f"{prefix}/parts/{part.number}.json"] = json.dumps(made)
+    with pytest.raises(StaleAttemptError, match="part 1 has the streams"):
+        transcoder.finish(prepared.task, parts, lambda progress: None)

@@ -251,6 +251,7 @@ class Transcoder:
         form = _made_json()
         with ThreadPoolExecutor(_READERS) as pool:
             made = list(pool.map(lambda part: self._recalled(form, _made_key(task, part.number)), parts))
+        _check_streams(whole, parts, made)
         tracks = {
             stream.name: joined([one.tracks[stream.name] for one in made if stream.name in one.tracks])
             for stream in whole.streams
@@ -425,6 +426,18 @@ def _run(
     for writer in writers:
         writer.collect(ended=True)
     return encoder
+
+
+def _check_streams(whole: Plan, parts: Sequence[Part], made: Sequence[Made]) -> None:
+    """Check that each part has the streams that are to be joined: another version may have made others.
+
+    Raises StaleAttemptError.
+    """
+    sound = {whole.sound.name} if whole.sound else set()
+    pictures = {picture.name for picture in whole.pictures}
+    for part, one in zip(parts, made, strict=True):
+        if one.tracks.keys() != (sound if part.kind == "sound" else pictures):
+            raise StaleAttemptError(f"part {part.number} has the streams {sorted(one.tracks)}")
 
 
 def _tracks(writers: Sequence[TrackWriter]) -> dict[str, Track]:
