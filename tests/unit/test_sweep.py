@@ -340,6 +340,24 @@ def test_a_sweep_ends_in_time(keepers: Keepers, table: TaskTable, aws: Aws, cloc
     assert queued(aws) == []
 
 
+@pytest.mark.parametrize("step", ["fold", "adopt"])
+def test_a_sweep_that_cannot_fold_the_counts_does_all_else_and_fails(
+    keepers: Keepers, table: TaskTable, aws: Aws, clock: Clock, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    task_id = create(table)
+    clock.advance(60)
+
+    def fail(seconds_left: object) -> None:
+        raise ValueError("a count of another shape")
+
+    fail.__name__ = step
+    monkeypatch.setattr(keepers.sweeper.sweep._table, step, fail)
+    with pytest.raises(ExceptionGroup) as failure:
+        keepers.sweep()
+    assert failure.group_contains(ValueError, match="a count of another shape")
+    assert queued(aws) == [task_id]
+
+
 # What is counted
 
 

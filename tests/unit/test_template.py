@@ -244,6 +244,10 @@ def test_a_release_moves_back_when_the_api_fails(release: str) -> None:
     assert alarm["Period"] * alarm["EvaluationPeriods"] <= 60
 
 
+def test_a_release_has_its_workers_before_callers_can_ask_for_what_is_new() -> None:
+    assert cloudformation.create().resources["CreateTranscodeFunction"]["DependsOn"] == "WorkerFunction"
+
+
 def test_codedeploy_may_move_the_aliases_and_nothing_else() -> None:
     (policy,) = cloudformation.create().properties("ReleaseRole")["Policies"]
     move, watch = policy["PolicyDocument"]["Statement"]
@@ -536,6 +540,16 @@ def test_every_alarm_reaches_the_topic() -> None:
         # Only of the sweep it is known that it runs.
         breaching = "breaching" if alarm == "SweepSilenceAlarm" else "notBreaching"
         assert _properties(alarm)["TreatMissingData"] == breaching
+
+
+def test_the_failures_of_functions_that_nobody_waits_for_raise_an_alarm() -> None:
+    stack = cloudformation.create()
+    functions = stack.of_type("AWS::Lambda::Function").keys() - CALLS.keys()
+    alarms = stack.of_type("AWS::CloudWatch::Alarm").values()
+    metric = ("AWS/Lambda", "Errors")
+    errors = [alarm for alarm in alarms if (alarm["Namespace"], alarm["MetricName"]) == metric]
+    assert sorted(alarm["Dimensions"][0]["Value"] for alarm in errors) == sorted(functions)
+    assert {(alarm["Statistic"], alarm["Threshold"]) for alarm in errors} == {("Sum", 1)}
 
 
 @pytest.mark.parametrize("kept", ["0", "20"])

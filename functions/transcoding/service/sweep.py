@@ -64,8 +64,16 @@ class Sweep:
         self._clock = clock
 
     def run(self, seconds_left: Callable[[], float]) -> Iterator[Outcome]:
-        """Look at all due tasks as long as time allows, and yield the outcomes. Raises UnavailableError."""
-        self._count(lambda: seconds_left() - _COUNTING_RESERVE)
+        """Look at all due tasks as long as time allows, and yield the outcomes.
+
+        Raises UnavailableError, and in the end an ExceptionGroup where the counts could not be folded.
+        """
+        failures = self._count(lambda: seconds_left() - _COUNTING_RESERVE)
+        yield from self._look_at_all(seconds_left)
+        if failures:
+            raise ExceptionGroup("the counts could not be folded", failures)
+
+    def _look_at_all(self, seconds_left: Callable[[], float]) -> Iterator[Outcome]:
         while batch := self._table.due(_BATCH):
             for task in batch:
                 if seconds_left() < _RESERVE:
@@ -82,13 +90,17 @@ class Sweep:
                     if failed:
                         yield Outcome.FAILED
 
-    def _count(self, seconds_left: Callable[[], float]) -> None:
+    def _count(self, seconds_left: Callable[[], float]) -> list[Exception]:
+        """Fold the counts, and adopt the tasks of version 0.1.0; return what went wrong."""
+        failures = []
         for step in (self._table.fold, self._table.adopt):
             try:
                 step(seconds_left)
-            except Exception:
+            except Exception as error:
                 # The counts are right all the same, and the next sweep goes on.
                 logger.exception("Could not %s", step.__name__)
+                failures.append(error)
+        return failures
 
     def _look_at(self, task: Task) -> bool:
         """Do for a task what has to be done; True where it ended as failed."""
