@@ -24,33 +24,39 @@ _CLOSE = 1.0
 #: The length of a sample, seconds and at least frames. Shorter ones tell too little: an encoder saves on
 #: frames that it sees no use for later on.
 _SAMPLE, _FEWEST_FRAMES = 0.75, 8
+#: How far from the keyframe before it a sample is, seconds: at the least and at the most. Keyframes are where
+#: scenes begin, often from black; and what is in between has to be decoded.
+_NEAREST, _FARTHEST = 0.25, 1.75
 #: The share of a sample, its beginning, that is compared: for the rest, see above.
 _COMPARED = 0.6
-#: VMAF of samples is this much lower than that of the same frames in the whole, for the same reason.
-_UNDERRATED = 0.4
 #: Seconds that samples have not seen are worse than the worst of them by about this much.
 _UNSEEN = 1.0
+#: The golden ratio, whose multiples' fractions are evenly spread however many there are.
+_GOLDEN = (math.sqrt(5) - 1) / 2
 #: The share of the source that all samples may have: a sample costs up to twice what encoding as much of the
 #: source does. The fewest samples, by the number of measurements, and the most of one measurement.
 _SHARE = 0.05
-_FEWEST, _MOST = {1: 2, 2: 6}, 16
+_FEWEST, _MOST = {1: 3, 2: 6}, 16
 #: A measurement counts where at least this share of the samples could be encoded.
 _ENOUGH = 0.5
 #: How far what VMAF falls by may be from what it usually does, as factors.
 _FLATTEST, _STEEPEST = 0.3, 2.5
+#: VMAF falls ever faster: so many times as fast above the CRF that was measured as below it.
+_BEND = 1.35
 #: A smaller rendition whose bit rate is above this share of the next larger one's is of no use.
 _DISTINCT = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Where a sample begins; how many frames of it are encoded, and how many of those are compared.
+    """How many of the frames that can be decoded from the point on are skipped, encoded, and compared.
 
-    Reading begins at the point, None: at the source's beginning, and the first frame that can be decoded is
-    the sample's first.
+    The frames that are compared are the first of those that are encoded. Without a point, decoding begins
+    at the source's beginning.
     """
 
     point: EntryPoint | None
+    skipped: int
     frames: int
     compared: int
 
@@ -93,19 +99,26 @@ def samples(source: SourceFacts, plan: Plan, measurements: int) -> tuple[Sample,
     count = min(_MOST, int(_SHARE * duration / _SAMPLE / measurements))
     if count < _FEWEST[measurements]:
         return ()
-    ticks = duration / float(video.time_base)
-    places = [begin(source) + int((number + 0.5) / count * ticks) for number in range(count)]
+    ticks = (duration - _FARTHEST - _SAMPLE) / float(video.time_base)
+    # Not equally far apart: what is shown may repeat itself.
+    places = [begin(source) + int((n + (n + 1) * _GOLDEN % 1) / count * ticks) for n in range(count)]
     points: list[EntryPoint | None] = [
         entry_point(source, place) if source.entry_points else EntryPoint(place, place) for place in places
     ]
     points = list(dict.fromkeys(points))
+    if len(points) < _FEWEST[measurements]:
+        return ()
     frames = max(_FEWEST_FRAMES, round(_SAMPLE * video.frame_rate))
     compared = math.ceil(_COMPARED * frames)
-    return (
-        tuple(Sample(point, frames, compared) for point in points)
-        if len(points) >= _FEWEST[measurements]
-        else ()
+    return tuple(
+        Sample(point, round(_distance(number) * video.frame_rate), frames, compared)
+        for number, point in enumerate(points)
     )
+
+
+def _distance(number: int) -> float:
+    """Return how far from its keyframe a sample is, in seconds: near and far ones by turns, none twice."""
+    return _NEAREST + (_FARTHEST - _NEAREST) * (number * _GOLDEN % 1)
 
 
 def first_crfs(plan: Plan) -> dict[str, float]:
@@ -151,8 +164,8 @@ def measure(crf: float, scores: Sequence[Scored], wanted: int) -> Measured | Non
         return None
     return Measured(
         crf,
-        min(100.0, fmean(one.vmaf for one in scores) + _UNDERRATED),
-        min(100.0, min(one.vmaf for one in scores) + _UNDERRATED),
+        fmean(one.vmaf for one in scores),
+        min(one.vmaf for one in scores),
         fmean(one.bit_rate for one in scores),
     )
 
@@ -179,7 +192,7 @@ def _crf(limits: CrfRange, points: Sequence[Measured]) -> float:
 def _reaching(limits: CrfRange, points: Sequence[tuple[float, float]], wanted: float) -> float:
     """Return at which CRF VMAF is as wanted, on a line through the two points (CRF, VMAF) nearest to it."""
     near = sorted(points, key=lambda point: abs(point[1] - wanted))[:2]
-    fall = limits.fall
+    fall = limits.fall * (_BEND if near[0][1] > wanted else 1.0)
     if len(near) == 2 and near[0][0] != near[1][0]:
         (a, high), (b, low) = sorted(near)
         fall = min(max((high - low) / (b - a), _FLATTEST * limits.fall), _STEEPEST * limits.fall)
