@@ -153,15 +153,15 @@ def _quality(rows: Sequence[Mapping[str, Any]]) -> str:
             (
                 f"{row['clip']}, {row['side']}p, {row['codec']}",
                 *(f"{way['crf']:g}: {way['mean']:.1f} ({way['worst']:.1f})" for way in ways),
-                f"{ways[1]['bytes'] / ways[0]['bytes'] - 1:+.0%}",
-                f"{row['probing']['share']:.1%}",
+                f"{ways[1]['bit_rate'] / ways[0]['bit_rate'] - 1:+.0%}",
+                f"{row['samples']['share']:.1%}",
             )
         )
     for side in sorted({row["side"] for row in rows}):
         these = [row for row in rows if row["side"] == side]
-        saved = fmean(row["chosen"]["bytes"] / row["constant"]["bytes"] - 1 for row in these)
+        saved = fmean(row["chosen"]["bit_rate"] / row["constant"]["bit_rate"] - 1 for row in these)
         means = (fmean(row[way]["mean"] for row in these) for way in ("constant", "chosen"))
-        share = fmean(row["probing"]["share"] for row in these)
+        share = fmean(row["samples"]["share"] for row in these)
         lines.append(
             (f"**mean of {side}p**", *(f"{mean:.1f}" for mean in means), f"{saved:+.0%}", f"{share:.1%}")
         )

@@ -1,6 +1,7 @@
 """Which constant rate factor is chosen for a source: from samples, by arithmetic."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_cuts import every, plan_of, source
-from transcoding.media.planning.codecs import H264
+from transcoding.media.planning.codecs import H264, Choice
 from transcoding.media.planning.formats import FORMATS
 from transcoding.media.planning.plan import plan
 from transcoding.media.planning.quality import (
@@ -22,7 +23,6 @@ from transcoding.media.planning.quality import (
     next_crfs,
     samples,
     score,
-    useful,
 )
 
 LIMITS = H264.crf_range
@@ -30,8 +30,8 @@ LONG = plan_of(source(600.0))
 PICTURE = LONG.pictures[0]
 
 
-def measured(crf, mean, worst=None, bit_rate=1_000_000.0):
-    return Measured(crf, mean, mean if worst is None else worst, bit_rate)
+def measured(crf, mean, worst=None, bit_rate=1_000_000.0, samples=1000):
+    return Measured(crf, mean, mean if worst is None else worst, bit_rate, samples)
 
 
 def on_a_curve(crf, *, at_25, slope, bend):
@@ -39,7 +39,7 @@ def on_a_curve(crf, *, at_25, slope, bend):
     return min(100.0, at_25 - slope * (crf - 25) - bend * (crf - 25) ** 2)
 
 
-@given(st.floats(10, 40_000), st.sampled_from([1, 2]), st.sampled_from([2.0, 10.0, 1e9]))
+@given(st.floats(10, 4_000), st.sampled_from([1, 2]), st.sampled_from([2.0, 10.0, 1e9]))
 def test_samples_are_few_and_spread_over_the_source(seconds, measurements, step):
     facts = source(seconds, keyframes=every(seconds, step))
     found = samples(facts, plan_of(facts), measurements)
@@ -55,7 +55,7 @@ def test_each_stretch_of_a_long_source_has_a_sample(keyframes):
     found = samples(facts, plan_of(facts), 2)
     assert len(found) == 16
     times = [float(sample.point.seek * facts.video.time_base) - 1.4 for sample in found]
-    assert all(stretch * 37.2 - 2 <= time <= (stretch + 1) * 37.3 for stretch, time in enumerate(times))
+    assert all(stretch * 37.3 - 2 <= time <= (stretch + 1) * 37.4 for stretch, time in enumerate(times))
     ends = [time + float((one.skipped + one.frames) / 30) for time, one in zip(times, found, strict=True)]
     assert ends[-1] < 600
 
@@ -115,6 +115,11 @@ def test_a_bad_second_takes_more_bits_than_the_mean_asks_for():
     assert choice.crf == 22.0
 
 
+def test_few_samples_do_not_lead_as_far_from_what_is_usual():
+    few, many = (choose(PICTURE, [measured(25.0, 90.0, samples=count)]).crf for count in (3, 1000))
+    assert (few, many) == (22.5, 21.0)
+
+
 def test_what_is_near_the_target_is_measured_once():
     assert next_crfs(LONG, {"video": [measured(25.0, 94.9)]}) == {}
     assert next_crfs(LONG, {"video": [measured(25.0, 97.0)]}) == {"video": 27.0}
@@ -141,16 +146,23 @@ def test_samples_count_where_half_of_them_were_encoded():
     assert measure(25.0, [], 0) is None
 
 
-def test_a_rendition_that_saves_next_to_nothing_is_of_no_use():
-    assert useful([5e6, 2e6, 1.9e6, 0.8e6]) == [True, True, False, True]
-    # What is left out is not what the next one is compared with.
-    assert useful([1e6, 0.9e6, 0.75e6]) == [True, False, True]
-    assert useful([]) == []
+def test_renditions_of_no_use_beside_larger_ones_are_left_out():
+    facts = source(600.0)
+    rates = {"h264-1080p": 5e6, "h264-720p": 4.5e6, "h264-480p": 3.5e6, "h264-360p": 1e6}
+    choices = {name: Choice(24.5, int(rate)) for name, rate in rates.items()}
+    adaptive = partial(plan, facts, FORMATS["m3u8"], 6)
+    left = adaptive(choices=choices).pictures
+    # A rendition is compared with the next larger one that stays.
+    assert [picture.name for picture in left] == ["h264-1080p", "h264-480p", "h264-360p"]
+    assert {picture.crf for picture in left} == {24.5}
+    assert [picture.name for picture in adaptive().pictures] == list(rates)
 
 
-@given(st.lists(st.floats(1e3, 1e8), min_size=1, max_size=8))
+@given(st.lists(st.integers(1_000, 10**8), min_size=4, max_size=4))
 def test_the_largest_rendition_stays_and_those_that_stay_are_clearly_apart(bit_rates):
-    kept = useful(bit_rates)
-    left = [rate for rate, stays in zip(bit_rates, kept, strict=True) if stays]
-    assert kept[0]
-    assert all(b <= 0.8 * a for a, b in pairwise(left))
+    facts = source(600.0)
+    names = [picture.name for picture in plan(facts, FORMATS["m3u8"], 6).pictures]
+    choices = {name: Choice(25.0, rate) for name, rate in zip(names, bit_rates, strict=True)}
+    left = [picture.name for picture in plan(facts, FORMATS["m3u8"], 6, choices=choices).pictures]
+    assert left[0] == names[0]
+    assert all(choices[b].bit_rate <= 0.8 * choices[a].bit_rate for a, b in pairwise(left))

@@ -11,8 +11,9 @@ from transcoding.errors import TaskFailedError
 from transcoding.media.encoding.samples import measured
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.inspection.facts import SourceFacts
+from transcoding.media.planning.codecs import Choice
 from transcoding.media.planning.plan import Plan
-from transcoding.media.planning.quality import Choice, Measured, choose, first_crfs, next_crfs, samples
+from transcoding.media.planning.quality import Measured, choose, first_crfs, next_crfs, samples
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.scratch import scratch_folder
 

@@ -12,7 +12,7 @@ from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.inspection.facts import SourceFacts
 from transcoding.media.inspection.probe import probe
-from transcoding.media.planning.quality import Choice
+from transcoding.media.planning.codecs import Choice
 from transcoding.model import Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.progress import COPIED_IN, POLL, Report, fraction

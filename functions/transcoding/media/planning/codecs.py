@@ -56,6 +56,14 @@ class CrfRange:
     step: float
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The CRF chosen for a rendition, and the bit rate that it is expected to have, in bits per second."""
+
+    crf: float
+    bit_rate: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureCodec:
     """A codec of pictures; `name` is FFmpeg's.

@@ -13,7 +13,14 @@ from transcoding.media.inspection.colour import is_common, meant
 from transcoding.media.inspection.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
 from transcoding.media.planning.codecs import Choice, PictureCodec, SoundCodec
 from transcoding.media.planning.formats import Format
-from transcoding.media.planning.ladder import ADAPTIVE, SHORT_SIDE, Rung, adaptive_sides, rung_for, is_distinct
+from transcoding.media.planning.ladder import (
+    ADAPTIVE,
+    SHORT_SIDE,
+    Rung,
+    adaptive_sides,
+    is_distinct,
+    rung_for,
+)
 
 #: The name, the codec and the (width, height) in pixels of a rendition of the picture.
 _Rendition = tuple[str, PictureCodec, tuple[int, int]]
@@ -223,9 +230,7 @@ def needs_keyframes(source: SourceFacts, target: Format, quality: int, codecs: s
     return any(not _picture_obstacle(source, codec, size) for _, codec, size in renditions)
 
 
-def _renditions(
-    video: VideoFacts | None, target: Format, quality: int, codecs: str
-) -> list[_Rendition]:
+def _renditions(video: VideoFacts | None, target: Format, quality: int, codecs: str) -> list[_Rendition]:
     """Return the name, the codec and the (width, height) in pixels of each rendition of the picture."""
     if video is None or not target.pictures:
         return []

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from transcoding.media.inspection.facts import EntryPoint, SourceFacts
-from transcoding.media.planning.codecs import CrfRange
+from transcoding.media.planning.codecs import Choice, CrfRange
 from transcoding.media.planning.cuts import begin, entry_point
 from transcoding.media.planning.plan import KEYFRAME_SECONDS, PicturePlan, Plan
 
@@ -26,7 +26,7 @@ _CLOSE = 1.0
 _SAMPLE, _FEWEST_FRAMES = 0.75, 8
 #: How far from the keyframe before it a sample is, seconds: at the least and at the most. Keyframes are where
 #: scenes begin, often from black; and what is in between has to be decoded.
-_NEAREST, _FARTHEST = 0.25, 1.75
+_NEAREST, _FARTHEST = 0.25, 1.0
 #: The share of a sample, its beginning, that is compared: for the rest, see above.
 _COMPARED = 0.6
 #: Seconds that samples have not seen are worse than the worst of them by about this much.
@@ -41,10 +41,11 @@ _FEWEST, _MOST = {1: 3, 2: 6}, 16
 _ENOUGH = 0.5
 #: How far what VMAF falls by may be from what it usually does, as factors.
 _FLATTEST, _STEEPEST = 0.3, 2.5
+#: Few samples may all be of hard scenes, or of easy ones: what they show counts for their number, that most
+#: sources need about the same CRF for this many more.
+_KNOWN = 1.5
 #: VMAF falls ever faster: so many times as fast above the CRF that was measured as below it.
 _BEND = 1.35
-#: A smaller rendition whose bit rate is above this share of the next larger one's is of no use.
-_DISTINCT = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,13 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Samples of a rendition at one CRF: their VMAF on the mean and of the worst; bits per second."""
+    """Samples of a rendition at one CRF: VMAF on the mean and of the worst, bits per second, their number."""
 
     crf: float
     mean: float
     worst: float
     bit_rate: float
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The CRF for a rendition, and the bit rate that it is expected to have, in bits per second."""
-
-    crf: float
-    bit_rate: int
+    samples: int
 
 
 def samples(source: SourceFacts, plan: Plan, measurements: int) -> tuple[Sample, ...]:
@@ -167,6 +161,7 @@ def measure(crf: float, scores: Sequence[Scored], wanted: int) -> Measured | Non
         fmean(one.vmaf for one in scores),
         min(one.vmaf for one in scores),
         fmean(one.bit_rate for one in scores),
+        len(scores),
     )
 
 
@@ -184,6 +179,8 @@ def choose(picture: PicturePlan, points: Sequence[Measured]) -> Choice | None:
 def _crf(limits: CrfRange, points: Sequence[Measured]) -> float:
     """Return the highest CRF that gives the quality aimed at, as far as that is known."""
     mean = _reaching(limits, [(point.crf, point.mean) for point in points], TARGET)
+    count = max(point.samples for point in points)
+    mean = (count * mean + _KNOWN * limits.usual) / (count + _KNOWN)
     worst = _reaching(limits, [(point.crf, point.worst) for point in points], FLOOR + _UNSEEN)
     stepped = round(min(mean, worst) / limits.step) * limits.step
     return min(max(stepped, limits.lowest), limits.highest)
@@ -198,17 +195,3 @@ def _reaching(limits: CrfRange, points: Sequence[tuple[float, float]], wanted: f
         fall = min(max((high - low) / (b - a), _FLATTEST * limits.fall), _STEEPEST * limits.fall)
     crf, vmaf = near[0]
     return crf + (vmaf - wanted) / fall
-
-
-def useful(bit_rates: Sequence[float]) -> list[bool]:
-    """Return which renditions are of use to a player, by their bit rates, from the largest picture down.
-
-    One whose bit rate is not clearly below that of the next larger one of use is of none: a player that can
-    take it can take the other.
-    """
-    kept: list[bool] = []
-    larger = math.inf
-    for bit_rate in bit_rates:
-        kept.append(bit_rate <= _DISTINCT * larger)
-        larger = bit_rate if kept[-1] else larger
-    return kept
