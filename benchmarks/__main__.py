@@ -23,6 +23,7 @@ from benchmarks import (
     first_frame,
     media,
     parts,
+    quality,
     report,
     scale,
     schedule,
@@ -34,9 +35,9 @@ from benchmarks import (
 from local import stack as local_stack
 from local.stack import Stack
 
-_SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs", "sound", "tasks")
-#: The sections that need a running stack. "sound" and "tasks" need none; the others are computed from
-#: the results of "parts".
+_SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs", "sound", "quality", "tasks")
+#: The sections that need a running stack. "sound", "quality" and "tasks" need none; the others are computed
+#: from the results of "parts".
 _MEASURED = frozenset({"comparisons", "parts", "scale"})
 
 
@@ -111,6 +112,8 @@ def _measure(name: str, stack: Stack | None, home: Path, sizes: sources.Sizes) -
         return section(stack, home, sizes)
     if name == "sound":
         return sound.measure(home)
+    if name == "quality":
+        return quality.measure(home)
     if name == "tasks":
         return tasks.measure(tasks=sizes.tasks)
     film = _results()["parts"]

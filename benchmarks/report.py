@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from benchmarks.costs import total
@@ -144,6 +145,30 @@ def _sound(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _quality(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines: list[tuple[object, ...]] = []
+    for row in rows:
+        ways = [row["constant"], row["chosen"]]
+        lines.append(
+            (
+                f"{row['clip']}, {row['side']}p, {row['codec']}",
+                *(f"{way['crf']:g}: {way['mean']:.1f} ({way['worst']:.1f})" for way in ways),
+                f"{ways[1]['bit_rate'] / ways[0]['bit_rate'] - 1:+.0%}",
+                f"{row['samples']['share']:.1%}",
+            )
+        )
+    for side in sorted({row["side"] for row in rows}):
+        these = [row for row in rows if row["side"] == side]
+        saved = fmean(row["chosen"]["bit_rate"] / row["constant"]["bit_rate"] - 1 for row in these)
+        means = (fmean(row[way]["mean"] for row in these) for way in ("constant", "chosen"))
+        share = fmean(row["samples"]["share"] for row in these)
+        lines.append(
+            (f"**mean of {side}p**", *(f"{mean:.1f}" for mean in means), f"{saved:+.0%}", f"{share:.1%}")
+        )
+    head = ("", "CRF as ever: VMAF (worst second)", "chosen", "bytes", "processor time of the samples")
+    return _table(head, lines)
+
+
 def _tasks(result: Mapping[str, Any]) -> str:
     pages = _table(
         (f"{result['tasks']:,} tasks: a page", "limit", "requests, one after the other", "read units"),
@@ -178,5 +203,6 @@ _TABLES: Mapping[str, Callable[[Any], str]] = {
     "simulation": _simulation,
     "costs": _costs,
     "sound": _sound,
+    "quality": _quality,
     "tasks": _tasks,
 }

@@ -64,6 +64,12 @@ def film(seconds: int) -> Path:
     )
 
 
+def repeated(of: Path, seconds: int) -> Path:
+    """Return the picture of a clip, repeated until it lasts so many seconds, in Matroska."""
+    loop = ("-stream_loop", "-1", "-i", of, "-t", seconds, "-map", "0:v:0", "-c", "copy")
+    return _made(f"repeated/{of.stem}-{seconds}.mkv", *loop)
+
+
 def excerpt(of: Path, seconds: int) -> Path:
     """Return the first seconds of a film as a file."""
     name = f"{of.stem}-first-{seconds}.mp4"
@@ -126,7 +132,7 @@ def _made(name: str, *arguments: object) -> Path:
     path = FOLDER / name
     if not path.exists():
         print(f"Making {path.relative_to(ROOT)} …", flush=True)
-        FOLDER.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".part{path.suffix}")
         _ffmpeg([*map(str, arguments), str(unfinished)])
         unfinished.rename(path)

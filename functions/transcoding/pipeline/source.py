@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transcoding.data.object_store import ObjectStore, work_prefix
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.inspection.facts import SourceFacts
 from transcoding.media.inspection.probe import probe
+from transcoding.media.planning.codecs import Choice
 from transcoding.model import Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.progress import COPIED_IN, POLL, Report, fraction
@@ -24,7 +25,8 @@ _INSPECTION = 30.0
 class Source:
     """An inspected source: where it is in S3, and what is known of it.
 
-    `etag` changes with its content; `begun` is the task's progress when it was in S3, 0.0 to 1.0.
+    `etag` changes with its content; `begun` is the task's progress when it was in S3, 0.0 to 1.0. `choices`
+    are made for its renditions, by their names.
     """
 
     bucket: str
@@ -32,6 +34,7 @@ class Source:
     etag: str
     begun: float
     facts: SourceFacts
+    choices: Mapping[str, Choice] = field(default_factory=dict)
 
 
 class SourceReader:

@@ -44,6 +44,7 @@ from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.file import FilePackage
 from transcoding.pipeline.package import Package
 from transcoding.pipeline.progress import ENCODED, Report, fraction, report_rest
+from transcoding.pipeline.quality import QualityChooser
 from transcoding.pipeline.scratch import check_room
 from transcoding.pipeline.segments import SegmentsPackage
 from transcoding.pipeline.source import Source, SourceReader
@@ -133,6 +134,7 @@ class Transcoder:
         self._store = store
         self._tools = tools
         self._entering = Entering(store, tools)
+        self._quality = QualityChooser(tools)
         self._sources = SourceReader(store, tools, max_source_bytes=max_source_bytes, fetch=fetch)
         self._packages: Mapping[Packaging, Package] = {
             Packaging.SEGMENTS: SegmentsPackage(store),
@@ -149,7 +151,7 @@ class Transcoder:
         no attempt can succeed, what `report` raises, and other errors where another attempt may help.
         """
         source = self._sources.inspect(task, report, deadline)
-        planned = _plan(task, source.facts)
+        planned = _plan(task, source)
         length = self._part_length(source.facts, planned)
         if length or (
             task.attempt == 1
@@ -160,7 +162,13 @@ class Transcoder:
             facts = with_keyframes(source.facts, url, step, deadline)
             facts = self._entering.with_true_points(facts, url, report, source.begun) if length else facts
             source = replace(source, facts=facts)
-            planned = _plan(task, facts)
+            planned = _plan(task, source)
+        if not length or source.facts.entry_points:
+            # A long source without an index would be read through to find the samples.
+            url = self._sources.url(source)
+            choices = self._quality.choices(source.facts, planned, url, report, source.begun, deadline)
+            source = replace(source, choices=choices)
+            planned = _plan(task, source)
         # There may be thousands of keyframes.
         logged = replace(source.facts, keyframes=None, entry_points=())
         logger.info("planned", task_id=task.id, source=str(logged), streams=planned.describe())
@@ -194,7 +202,7 @@ class Transcoder:
         """
         source = self._recalled(_source_json(), _source_key(task))
         first = part.kind == "sound" or part.start == begin(source.facts)
-        return Prepared(task, source, _plan(task, source.facts, part.tries if first else 2))
+        return Prepared(task, source, _plan(task, source, part.tries if first else 2))
 
     def run(self, prepared: Prepared, folder: Path, report: Report) -> str:
         """Make the task's whole result and return the key that `target_url` is to point at.
@@ -247,7 +255,7 @@ class Transcoder:
         sound = next((part for part in parts if part.kind == "sound"), None)
         source = self._recalled(_source_json(), _source_key(task))
         self._sources.check_unchanged(source)
-        whole = _plan(task, source.facts, sound.tries if sound else 0)
+        whole = _plan(task, source, sound.tries if sound else 0)
         form = _made_json()
         with ThreadPoolExecutor(_READERS) as pool:
             made = list(pool.map(lambda part: self._recalled(form, _made_key(task, part.number)), parts))
@@ -392,15 +400,16 @@ class Transcoder:
         return self._packages[planned.format.packaging]
 
 
-def _plan(task: Task, source: SourceFacts, tries: int = 0) -> Plan:
+def _plan(task: Task, source: Source, tries: int = 0) -> Plan:
     """Plan for a try: the second copies nothing, the third leaves out subtitles."""
     tries = max(task.attempt, tries)
     return plan(
-        source,
+        source.facts,
         FORMATS[task.format],
         task.quality,
         codecs=task.codecs,
         thumbnails=task.thumbnails,
+        choices=source.choices,
         may_copy=tries <= 1,
         with_text=tries <= 2,
     )

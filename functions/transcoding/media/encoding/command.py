@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from transcoding.media.planning.plan import (
     SoundPlan,
     TextPlan,
 )
+from transcoding.media.planning.quality import Sample
 
 #: Names inside the folder of a rendition, which is named after its stream; and the folder of the subtitles.
 PLAYLIST, INIT_SEGMENT, SUBTITLES = "index.m3u8", "init.mp4", "subtitles"
@@ -31,6 +32,11 @@ PLAYLIST, INIT_SEGMENT, SUBTITLES = "index.m3u8", "init.mp4", "subtitles"
 #: and in the source, and when each packet of the picture is. Each time is in ticks, followed by the length of
 #: a tick in seconds.
 FRAMES, PACKETS = "frames.txt", "packets.txt"
+
+#: Files in the folder of a sample's rendition: the VMAF of its frames, and the sizes of its packets in bytes.
+SCORES, SIZES = "scores.csv", "sizes.txt"
+#: Of so many frames of a sample, one is compared: that takes longer than encoding it.
+_COMPARED = 2
 
 #: The brightness of white paper in HDR, nits (ITU-R BT.2408), which becomes the white of SDR, nearly.
 _HDR_WHITE = 203
@@ -54,6 +60,8 @@ _LARGEST_CUE = 32_000
 _LONGEST_CUE = 10
 #: The filter that leaves out cues from before the beginning.
 _NOT_BEFORE = r"noise=drop=lt(pts\,0)"
+#: The filters that give frames their numbers as times: encoders round times.
+_NUMBERED = "settb=AVTB,setpts=N"
 
 
 def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
@@ -96,6 +104,46 @@ def picture(
         return [*command, *input_options(url), "-i", url, *_segmented_pictures(plan, folder)]
     command = [*_program(tools), *reading(url, facts, point)]
     return [*command, *_segmented_pictures(plan, folder, span)]
+
+
+def sample(
+    tools: Tools, plan: Plan, crfs: Mapping[str, float], taken: Sample, url: str, folder: Path
+) -> list[str]:
+    """Return the command that encodes a sample of the picture and compares it with the source.
+
+    `crfs` are the constant rate factors, by the names of the renditions to encode. Each one's folder in
+    `folder` then has `SCORES` and `SIZES`. VMAF is between the frames that the encoder takes and those that
+    a player decodes, so at the rendition's own size.
+    """
+    # Samples run side by side.
+    single = ["-threads", "1"]
+    pictures = [picture for picture in plan.pictures if picture.name in crfs]
+    facts, names = pictures[0].facts, [picture.name for picture in pictures]
+    first = f"trim=start_frame={taken.skipped}:end_frame={taken.skipped + taken.frames},setpts=PTS-STARTPTS"
+    common = ",".join([first, *_common_filters(pictures[0]), f"split={len(names)}"])
+    graph = [f"[0:{facts.index}]{common}" + "".join(f"[{name}-source]" for name in names)]
+    graph += [
+        f"[{p.name}-source]{','.join(_own_filters(p))},split[{p.name}][{p.name}-taken]" for p in pictures
+    ]
+    command = [*_program(tools), *single, *reading(url, facts, taken.point)]
+    command += ["-filter_complex_threads", "1", "-filter_complex", ";".join(graph)]
+    compared = f"trim=end_frame={taken.compared},{_NUMBERED}"
+    for number, picture in enumerate(pictures):
+        name, place, output = picture.name, folder / picture.name, 2 * number
+        command += ["-map", f"[{name}]", "-fps_mode", "passthrough", *_time_base(facts)]
+        command += [*(picture.codec.no_scene_cuts if picture.aligned else ()), "-g", "9999"]
+        command += [*picture.codec.options(picture.rung, crfs[name]), *single]
+        command += ["-stats_enc_post:v", str(place / SIZES), "-stats_enc_post_fmt:v", "{size}"]
+        # What comes out of the encoder is decoded in the same process, and stored nowhere.
+        command += ["-f", "null", "-", *single, "-dec", f"{output}:0"]
+        vmaf = f"libvmaf=n_subsample={_COMPARED}:log_fmt=csv:log_path={place / SCORES}"
+        command += [
+            "-filter_complex",
+            f"[dec:{output}]{compared}[{name}-made];[{name}-taken]{compared}[{name}-meant];"
+            f"[{name}-made][{name}-meant]{vmaf}[{name}-scored]",
+            *("-map", f"[{name}-scored]", "-f", "null", "-"),
+        ]
+    return command
 
 
 def sound(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
@@ -179,10 +227,7 @@ def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str
         filters = [*_common_filters(picture, span), *_own_filters(picture, span)]
         options += ["-vf", ",".join(filters)]
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
-    options += ["-fps_mode", "vfr"]
-    if not picture.facts.constant_frame_rate:
-        base = picture.facts.time_base
-        options += ["-enc_time_base", f"{base.numerator}:{base.denominator}"]
+    options += ["-fps_mode", "vfr", *_time_base(picture.facts)]
     options += picture.codec.options(picture.rung, picture.crf)
     if not picture.codec.in_parts:
         return options
@@ -193,6 +238,11 @@ def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str
         wanted += f"*not(between(t,{end - _SCRAP:.3f},{end:.3f}))"
     options += ["-force_key_frames", f"expr:if(isnan(prev_forced_t),1,{wanted})", "-g", "9999"]
     return options
+
+
+def _time_base(facts: VideoFacts) -> list[str]:
+    base = facts.time_base
+    return [] if facts.constant_frame_rate else ["-enc_time_base", f"{base.numerator}:{base.denominator}"]
 
 
 def _span_filters(picture: PicturePlan, span: Span) -> list[str]:

@@ -40,12 +40,37 @@ def _no_name(init_segment: bytes) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class CrfRange:
+    """The constant rate factors (CRF) of an encoder, from which one is chosen for each source (`quality`).
+
+    `usual` gives most sources the quality aimed at; there, VMAF falls by `fall` with each step of 1, and the
+    bit rate halves with each `halving`. `step` is the difference between two factors.
+    """
+
+    lowest: float
+    highest: float
+    usual: float
+    fall: float
+    halving: float
+    step: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The CRF chosen for a rendition, and the bit rate that it is expected to have, in bits per second."""
+
+    crf: float
+    bit_rate: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureCodec:
     """A codec of pictures; `name` is FFmpeg's.
 
     `encoder` are FFmpeg's options, with `{crf}` and what a `Rung` has in braces. `crfs` is the constant rate
-    factor by the longest shorter side, in pixels, that it is for. `pixels` is the last filter.
+    factor by the longest shorter side, in pixels, that it is for, where none is chosen for the source from
+    `crf_range`; None: none ever is. `pixels` is the last filter.
     `cost` is the work of encoding a pixel, relative to x264's. `reordered` is how many frames the encoder
     decodes ahead of the one that is shown. `in_parts`: parts of a picture may be encoded apart and joined.
     `codec_string` returns the codecs parameter (RFC 6381) of an init segment; it raises ValueError where the
@@ -57,6 +82,7 @@ class PictureCodec:
     #: Keep the encoder from adding keyframes of its own where scenes change.
     no_scene_cuts: tuple[str, ...] = ()
     crfs: Mapping[int, int] = field(default_factory=dict)
+    crf_range: CrfRange | None = None
     pixels: str = "format=yuv420p"
     cost: float = 1.0
     reordered: int = 0
@@ -74,9 +100,9 @@ class PictureCodec:
         """Return the CRF of a picture of this shorter side, in pixels; 0 where the codec has none."""
         return next((crf for side, crf in self.crfs.items() if short_side <= side), 0)
 
-    def options(self, rung: Rung, crf: int) -> list[str]:
+    def options(self, rung: Rung, crf: float) -> list[str]:
         """Return FFmpeg's options of the encoder."""
-        return [option.format(rung=rung, crf=crf) for option in self.encoder]
+        return [option.format(rung=rung, crf=f"{crf:g}") for option in self.encoder]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +140,7 @@ H264 = PictureCodec(
     ),
     no_scene_cuts=("-sc_threshold", "0"),
     crfs=MappingProxyType({360: 20, _LARGEST: 21}),
+    crf_range=CrfRange(18.0, 34.0, usual=25.0, fall=1.0, halving=6.0, step=0.5),
     reordered=2,
     copyable_profiles=frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
     codec_string=_avc1,

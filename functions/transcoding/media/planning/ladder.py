@@ -56,6 +56,9 @@ SHORT_SIDE: Mapping[int, int | None] = MappingProxyType({1: 360, 2: 480, 3: 720,
 _ADAPTIVE_SIDES = (2160, 1440, 1080, 720, 480, 360)
 #: A source whose shorter side is larger than the next rung's by more than this has a rung of its own size.
 _OWN_RUNG = 1.15
+#: A rendition whose bit rate is above this share of a larger one's is of no use: a player that can take it
+#: can take the other.
+_DISTINCT = 0.8
 
 
 def adaptive_sides(short_side: int) -> tuple[int, ...]:
@@ -73,3 +76,8 @@ def adaptive_sides(short_side: int) -> tuple[int, ...]:
 def rung_for(short_side: int) -> Rung:
     """Return the bit rates for a picture of this shorter side, in pixels."""
     return next((rung for rung in LADDER if short_side <= rung.short_side), LADDER[-1])
+
+
+def is_distinct(bit_rate: float, larger: float) -> bool:
+    """Return whether a rendition's bit rate is clearly below that of a larger one, both in the same unit."""
+    return bit_rate <= _DISTINCT * larger

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from types import MappingProxyType
 
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.inspection.colour import is_common, meant
 from transcoding.media.inspection.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
-from transcoding.media.planning.codecs import PictureCodec, SoundCodec
+from transcoding.media.planning.codecs import Choice, PictureCodec, SoundCodec
 from transcoding.media.planning.formats import Format
-from transcoding.media.planning.ladder import ADAPTIVE, SHORT_SIDE, Rung, adaptive_sides, rung_for
+from transcoding.media.planning.ladder import (
+    ADAPTIVE,
+    SHORT_SIDE,
+    Rung,
+    adaptive_sides,
+    is_distinct,
+    rung_for,
+)
+
+#: The name, the codec and the (width, height) in pixels of a rendition of the picture.
+_Rendition = tuple[str, PictureCodec, tuple[int, int]]
 
 #: Segment length asked for, and the distance of keyframes inside, seconds
 #: (Apple's HLS authoring specification 7.5 and 1.13).
@@ -56,7 +68,7 @@ class PicturePlan:
     width: int
     height: int
     rung: Rung
-    crf: int
+    crf: float
     start: float = 0.0
     held: bool = False
     origin: float = 0.0
@@ -162,12 +174,14 @@ def plan(
     *,
     codecs: str = "",
     thumbnails: bool = False,
+    choices: Mapping[str, Choice] = MappingProxyType({}),
     may_copy: bool = True,
     with_text: bool = True,
 ) -> Plan:
     """Return what to make of `source` in the format and the quality (1 to 6) asked for.
 
-    `codecs` are names of codecs of the picture, as `Format.codecs` takes them. Without `may_copy` every
+    `codecs` are names of codecs of the picture, as `Format.codecs` takes them. `choices` are made for
+    renditions, by their names: those that turn out to be of no use are left out. Without `may_copy` every
     stream is encoded, and without `with_text` subtitles are left out: an earlier attempt may have failed over
     either. Raises TaskFailedError where the format cannot hold what the source has.
     """
@@ -181,7 +195,7 @@ def plan(
         )
     taken = (source.video if target.pictures else None, source.audio if target.sound else None)
     origin = min((stream.start for stream in taken if stream), default=0.0)
-    pictures = _plan_pictures(source, target, quality, codecs, origin, may_copy=may_copy)
+    pictures = _plan_pictures(source, target, quality, codecs, choices, origin, may_copy=may_copy)
     largest = max((min(picture.width, picture.height) for picture in pictures), default=1080)
     sound = _plan_sound(source, target, rung_for(largest), origin, may_copy=may_copy)
     duration = _duration(source, pictures, sound, origin)
@@ -216,9 +230,7 @@ def needs_keyframes(source: SourceFacts, target: Format, quality: int, codecs: s
     return any(not _picture_obstacle(source, codec, size) for _, codec, size in renditions)
 
 
-def _renditions(
-    video: VideoFacts | None, target: Format, quality: int, codecs: str
-) -> list[tuple[str, PictureCodec, tuple[int, int]]]:
+def _renditions(video: VideoFacts | None, target: Format, quality: int, codecs: str) -> list[_Rendition]:
     """Return the name, the codec and the (width, height) in pixels of each rendition of the picture."""
     if video is None or not target.pictures:
         return []
@@ -230,10 +242,32 @@ def _renditions(
     return [(f"{codec.name}-{side}p", codec, output_size(video, side)) for codec in chosen for side in sides]
 
 
+def _useful(renditions: Sequence[_Rendition], choices: Mapping[str, Choice]) -> list[_Rendition]:
+    """Return the renditions without those that are of no use beside the larger ones of the same codec."""
+    larger: dict[str, int] = {}
+    kept = []
+    for rendition in renditions:
+        name, codec, _ = rendition
+        choice = choices.get(name)
+        if choice and codec.name in larger and not is_distinct(choice.bit_rate, larger[codec.name]):
+            continue
+        if choice:
+            larger[codec.name] = choice.bit_rate
+        kept.append(rendition)
+    return kept
+
+
 def _plan_pictures(
-    source: SourceFacts, target: Format, quality: int, codecs: str, origin: float, *, may_copy: bool
+    source: SourceFacts,
+    target: Format,
+    quality: int,
+    codecs: str,
+    choices: Mapping[str, Choice],
+    origin: float,
+    *,
+    may_copy: bool,
 ) -> tuple[PicturePlan, ...]:
-    video, renditions = source.video, _renditions(source.video, target, quality, codecs)
+    video, renditions = source.video, _useful(_renditions(source.video, target, quality, codecs), choices)
     if video is None or not renditions:
         return ()
     late = start = video.start - origin
@@ -260,7 +294,7 @@ def _plan_pictures(
                 width=width,
                 height=height,
                 rung=rung,
-                crf=codec.crf(min(width, height)),
+                crf=choices[name].crf if name in choices else codec.crf(min(width, height)),
                 start=start,
                 held=held,
                 origin=origin,

@@ -1,0 +1,129 @@
+"""What a constant rate factor chosen for each source saves, what it costs, and whether the quality is hit.
+
+The clips are the video files in the folder that the variable QUALITY_CLIPS names, else the footage at hand.
+Nothing is measured of a source as short as most of them: so the choice is made for the clip repeated until it
+lasts `_LENGTH` seconds, and its processor time is compared with that of encoding as much. The clip itself is
+encoded by the codec's constant rate factor and by the chosen one. VMAF (libvmaf's default model) is between
+what the encoder takes and what a player decodes, so at the rendition's own size; a second's is the mean of
+its frames.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks import sources
+from benchmarks.sources import TOOLS
+from transcoding.media.encoding import command
+from transcoding.media.inspection.probe import probe
+from transcoding.media.planning.codecs import Choice
+from transcoding.media.planning.formats import FORMATS
+from transcoding.media.planning.ladder import SHORT_SIDE
+from transcoding.media.planning.plan import Plan, plan
+from transcoding.pipeline.quality import QualityChooser
+
+#: The length that clips have at least, seconds.
+_LENGTH = 60
+#: One frame of so many is compared.
+_COMPARED = 3
+_SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm"})
+#: The seconds that a preparation has; more than any takes here.
+_PATIENCE = 300.0
+
+
+def measure(folder: Path) -> list[dict[str, Any]]:
+    """Return a row for each clip and quality that it is as large as."""
+    rows = []
+    for clip in clips():
+        facts = probe(TOOLS, str(clip), clip.stat().st_size)
+        if facts.video is None or not facts.duration:
+            continue
+        sizes = set()
+        for quality in (quality for quality, side in SHORT_SIDE.items() if side):
+            planned = plan(facts, FORMATS["mp4"], quality, may_copy=False)
+            size = (planned.pictures[0].width, planned.pictures[0].height)
+            if size not in sizes:
+                sizes.add(size)
+                rows.append({"clip": clip.stem, **compared(clip, planned, facts.duration, quality, folder)})
+                print(f"  {rows[-1]}", flush=True)
+    return rows
+
+
+def clips() -> list[Path]:
+    """Return the clips to measure."""
+    named = os.environ.get("QUALITY_CLIPS")
+    found = sorted(Path(named).iterdir()) if named else [sources.footage()]
+    return [clip for clip in found if clip.suffix in _SUFFIXES]
+
+
+def compared(clip: Path, planned: Plan, seconds: float, quality: int, folder: Path) -> dict[str, Any]:
+    """Encode a clip of so many seconds both ways, and compare the results with it."""
+    picture = planned.pictures[0]
+    choice, length, probing = chosen(clip, seconds, quality)
+    row: dict[str, Any] = {"codec": picture.codec.name, "side": min(picture.width, picture.height)}
+    ways = {"constant": picture, "chosen": replace(picture, crf=choice.crf) if choice else picture}
+    for name, way in ways.items():
+        result = folder / f"{name}.mp4"
+        before = _cpu()
+        _run(command.whole(TOOLS, replace(planned, pictures=(way,), sound=None, texts=()), str(clip), folder))
+        encoding = _cpu() - before
+        (folder / planned.format.target).rename(result)
+        frames = vmaf(result, clip, way.width, way.height, folder)
+        second = max(1, round(way.facts.frame_rate / _COMPARED))
+        row[name] = {
+            "crf": way.crf,
+            "mean": fmean(frames),
+            "worst": min(fmean(frames[at : at + second]) for at in range(0, len(frames), second)),
+            "bit_rate": 8 * result.stat().st_size / seconds,
+            "cpu": encoding,
+        }
+    whole = row["chosen"]["cpu"] * length / seconds
+    row["expected_bit_rate"] = choice.bit_rate if choice else None
+    row["samples"] = {"cpu": probing, "share": probing / (probing + whole)}
+    return row
+
+
+def chosen(clip: Path, seconds: float, quality: int) -> tuple[Choice | None, float, float]:
+    """Return the choice for a clip, the length of which it was made in seconds, and its processor time."""
+    if seconds < _LENGTH:
+        clip = sources.repeated(clip, _LENGTH)
+    facts = probe(TOOLS, str(clip), clip.stat().st_size)
+    planned = plan(facts, FORMATS["mp4"], quality, may_copy=False)
+    before, deadline = _cpu(), time.monotonic() + _PATIENCE
+    choices = QualityChooser(TOOLS).choices(facts, planned, str(clip), _ignore, 0.0, deadline)
+    return choices.get(planned.pictures[0].name), facts.duration or seconds, _cpu() - before
+
+
+def vmaf(result: Path, source: Path, width: int, height: int, folder: Path) -> list[float]:
+    """Return the VMAF of a result's frames, of one in `_COMPARED`."""
+    log = folder / "vmaf.csv"
+    same = "settb=AVTB,setpts=N,format=yuv420p"
+    scaled = f"scale={width}:{height}:flags=bicubic:out_range=tv,setsar=1,{same}"
+    comparing = f"[0:v]{same}[made];[1:v]{scaled}[meant];[made][meant]libvmaf=n_threads=2"
+    comparing += f":n_subsample={_COMPARED}:log_fmt=csv:log_path={log}"
+    inputs = ["-i", str(result), "-i", str(source)]
+    _run([str(TOOLS.ffmpeg), "-v", "error", *inputs, "-lavfi", comparing, "-f", "null", "-"])
+    with log.open(newline="") as file:
+        return [float(row["vmaf"]) for row in csv.DictReader(file)]
+
+
+def _run(arguments: Sequence[str]) -> None:
+    subprocess.run(arguments, stdout=subprocess.DEVNULL, check=True)
+
+
+def _cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _ignore(progress: float) -> None:
+    pass

@@ -1,0 +1,86 @@
+"""The constant rate factor is chosen for each source, so that its quality is the one aimed at."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.media.conftest import SHARED_MEDIA
+from tests.media.test_quality import FOUND, vmaf
+from transcoding.errors import LeaseLostError
+from transcoding.media.encoding import command
+from transcoding.media.planning.codecs import H264
+from transcoding.pipeline import quality
+
+#: A source of a minute that is small, so that it is encoded quickly.
+MINUTE = (
+    f"-stream_loop 1 -i {SHARED_MEDIA / 'big-buck-bunny-480p-30s.mp4'} -t 60 -an "
+    "-vf scale=320:180:flags=lanczos,setsar=1{filters} "
+    "-c:v libx264 -preset ultrafast -qp 8 -g 48 -pix_fmt yuv420p {{0}}"
+)
+CONSTANT = {f"{H264.crf(180):.1f}"}
+
+
+def minute(clips, filters=""):
+    return clips("minute.mkv", MINUTE.format(filters=filters))
+
+
+def factors(result):
+    """The constant rate factors of all encoders of a result: x264 notes its settings at the beginning."""
+    media = sorted(p for p in result.folder.rglob("*") if p.suffix in {".mp4", ".m4s"})
+    return [found.decode() for path in media for found in re.findall(rb" crf=([\d.]+) ", path.read_bytes())]
+
+
+@FOUND
+def test_what_is_easy_and_what_is_hard_get_the_quality_aimed_at(clips, transcode):
+    chosen = []
+    for filters in ("", ",fps=1/5,fps=24"):
+        clip = minute(clips, filters)
+        result = transcode(clip, "mp4", 5, attempt=2)
+        assert 92.5 <= vmaf(result, clip, 5) <= 95.5
+        chosen += factors(result)
+    hard, easy = map(float, chosen)
+    assert easy >= hard + 1
+
+
+@FOUND
+def test_all_parts_of_a_task_have_the_same_factor(clips, transcode):
+    found = factors(transcode(minute(clips), "m3u8", 5, attempt=2, part_seconds=0.1))
+    assert len(found) > 2
+    assert len(set(found)) == 1
+    assert set(found) != CONSTANT
+
+
+@FOUND
+@pytest.mark.parametrize("trouble", ["fails", "takes too long", "shows nothing"])
+def test_where_nothing_can_be_measured_the_task_succeeds_with_the_constant_factor(
+    clips, transcode, monkeypatch, trouble
+):
+    if trouble == "fails":
+        sample = command.sample
+        monkeypatch.setattr(command, "sample", lambda *given: [*sample(*given), "-no-such-option"])
+    elif trouble == "takes too long":
+        monkeypatch.setattr(quality, "_LONGEST", 0.0)
+    else:
+        monkeypatch.setattr(command, "_COMPARED", 1000)
+    assert set(factors(transcode(minute(clips), "mp4", 5, attempt=2))) == CONSTANT
+
+
+@FOUND
+def test_a_task_that_is_deleted_meanwhile_ends(clips, transcode):
+    reports = []
+
+    def report(progress):
+        reports.append(progress)
+        if len(reports) > 2:
+            raise LeaseLostError
+
+    with pytest.raises(LeaseLostError):
+        transcode(minute(clips), "mp4", 5, attempt=2, report=report)
+
+
+@FOUND
+def test_of_a_short_source_nothing_is_measured(clips, transcode):
+    clip = clips("short.mkv", MINUTE.format(filters="").replace("-t 60", "-t 20"))
+    assert set(factors(transcode(clip, "mp4", 5, attempt=2))) == CONSTANT

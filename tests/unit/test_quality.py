@@ -1,0 +1,168 @@
+"""Which constant rate factor is chosen for a source: from samples, by arithmetic."""
+
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.test_cuts import every, plan_of, source
+from transcoding.media.planning.codecs import H264, Choice
+from transcoding.media.planning.formats import FORMATS
+from transcoding.media.planning.plan import plan
+from transcoding.media.planning.quality import (
+    FLOOR,
+    TARGET,
+    Measured,
+    Scored,
+    choose,
+    first_crfs,
+    measure,
+    next_crfs,
+    samples,
+    score,
+)
+
+LIMITS = H264.crf_range
+LONG = plan_of(source(600.0))
+PICTURE = LONG.pictures[0]
+
+
+def measured(crf, mean, worst=None, bit_rate=1_000_000.0, samples=1000):
+    return Measured(crf, mean, mean if worst is None else worst, bit_rate, samples)
+
+
+def on_a_curve(crf, *, at_25, slope, bend):
+    """VMAF that falls ever faster as the CRF rises, as it does."""
+    return min(100.0, at_25 - slope * (crf - 25) - bend * (crf - 25) ** 2)
+
+
+@given(st.floats(10, 4_000), st.sampled_from([1, 2]), st.sampled_from([2.0, 10.0, 1e9]))
+def test_samples_are_few_and_spread_over_the_source(seconds, measurements, step):
+    facts = source(seconds, keyframes=every(seconds, step))
+    found = samples(facts, plan_of(facts), measurements)
+    length = found[0].frames / 30 if found else 0.0
+    assert len(found) * length * measurements <= 0.05 * seconds + 0.1
+    assert len({sample.point for sample in found}) == len(found) <= 16
+    assert all(1 < sample.compared < sample.frames for sample in found)
+
+
+@pytest.mark.parametrize("keyframes", [(), every(600, 2.0)])
+def test_each_stretch_of_a_long_source_has_a_sample(keyframes):
+    facts = source(600.0, keyframes=keyframes, start=1.4)
+    found = samples(facts, plan_of(facts), 2)
+    assert len(found) == 16
+    times = [float(sample.point.seek * facts.video.time_base) - 1.4 for sample in found]
+    assert all(stretch * 37.3 - 2 <= time <= (stretch + 1) * 37.4 for stretch, time in enumerate(times))
+    ends = [time + float((one.skipped + one.frames) / 30) for time, one in zip(times, found, strict=True)]
+    assert ends[-1] < 600
+
+
+@pytest.mark.parametrize("changes", [{"duration": 44.0}, {"duration": None}, {"estimated": True}])
+def test_a_source_that_is_short_or_of_unknown_length_has_no_samples(changes):
+    facts = replace(source(600.0), **changes)
+    facts = replace(facts, video=replace(facts.video, duration=changes.get("duration")))
+    assert samples(facts, plan_of(facts), 1) == ()
+
+
+def test_a_source_that_can_be_entered_at_its_beginning_only_has_no_samples():
+    facts = source(3600.0, keyframes=[0.0])
+    assert samples(facts, plan_of(facts), 1) == ()
+
+
+def test_what_is_copied_or_has_no_constant_rate_factor_is_not_measured():
+    facts = source(600.0, keyframes=every(600, 2.0))
+    small = replace(facts, video=replace(facts.video, width=640, height=360, bit_rate=500_000))
+    assert plan(small, FORMATS["mp4"], 5).copies_picture
+    assert first_crfs(plan(small, FORMATS["mp4"], 5)) == {}
+    assert first_crfs(plan(facts, FORMATS["mp3"], 5)) == {}
+    assert first_crfs(plan_of(source(30.0), "gif")) == {}
+    assert first_crfs(plan_of(facts)) == {"video": LIMITS.usual}
+
+
+@given(st.floats(92, 98), st.floats(0.75, 1.4), st.floats(0.02, 0.07))
+def test_two_measurements_lead_to_the_target(at_25, slope, bend):
+    points = {"video": []}
+    crfs = first_crfs(LONG)
+    for _ in range(2):
+        if crfs:
+            crf = crfs["video"]
+            points["video"].append(measured(crf, on_a_curve(crf, at_25=at_25, slope=slope, bend=bend)))
+            crfs = next_crfs(LONG, points)
+    crf = choose(PICTURE, points["video"]).crf
+    reached = on_a_curve(crf, at_25=at_25, slope=slope, bend=bend)
+    assert abs(reached - TARGET) <= 1 or crf in {LIMITS.lowest, LIMITS.highest}
+
+
+@given(st.lists(st.tuples(st.floats(0, 51), st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=3))
+def test_whatever_is_measured_the_choice_is_one_that_the_encoder_takes(points):
+    choice = choose(PICTURE, [measured(crf, mean, worst) for crf, mean, worst in points])
+    assert LIMITS.lowest <= choice.crf <= LIMITS.highest
+    assert choice.crf % LIMITS.step == 0
+    assert 0 < choice.bit_rate <= PICTURE.rung.max_bit_rate
+
+
+def test_what_is_easy_gets_fewer_bits_and_what_is_hard_gets_more():
+    easy, usual, hard = (choose(PICTURE, [measured(25.0, vmaf)]) for vmaf in (97.0, TARGET, 92.0))
+    assert (easy.crf, usual.crf, hard.crf) == (27.0, 25.0, 23.0)
+    assert easy.bit_rate < usual.bit_rate == 1_000_000 < hard.bit_rate
+
+
+def test_a_bad_second_takes_more_bits_than_the_mean_asks_for():
+    choice = choose(PICTURE, [measured(25.0, 96.0, worst=FLOOR - 2)])
+    assert choice.crf == 22.0
+
+
+def test_few_samples_do_not_lead_as_far_from_what_is_usual():
+    few, many = (choose(PICTURE, [measured(25.0, 90.0, samples=count)]).crf for count in (3, 1000))
+    assert (few, many) == (22.5, 21.0)
+
+
+def test_what_is_near_the_target_is_measured_once():
+    assert next_crfs(LONG, {"video": [measured(25.0, 94.9)]}) == {}
+    assert next_crfs(LONG, {"video": [measured(25.0, 97.0)]}) == {"video": 27.0}
+    assert next_crfs(LONG, {}) == {}
+    assert choose(PICTURE, []) is None
+
+
+def test_a_score_leaves_the_first_frame_out_and_counts_keyframes_as_in_the_result():
+    found = score([50.0, 94.0, 96.0], [40_000] + [1_000] * 24, 25.0)
+    assert found == Scored(95.0, pytest.approx(8 * (1_000 * 25 + 39_000 / 2)))
+    with pytest.raises(ValueError):
+        score([50.0], [40_000] + [1_000] * 24, 25.0)
+    with pytest.raises(ValueError):
+        score([50.0, 94.0], [40_000], 25.0)
+
+
+def test_samples_count_where_half_of_them_were_encoded():
+    scores = [Scored(95.0, 1e6), Scored(93.0, 2e6)]
+    found = measure(25.0, scores, 4)
+    assert found is not None
+    assert found.mean - found.worst == pytest.approx(1.0)
+    assert found.bit_rate == 1.5e6
+    assert measure(25.0, scores, 5) is None
+    assert measure(25.0, [], 0) is None
+
+
+def test_renditions_of_no_use_beside_larger_ones_are_left_out():
+    facts = source(600.0)
+    rates = {"h264-1080p": 5e6, "h264-720p": 4.5e6, "h264-480p": 3.5e6, "h264-360p": 1e6}
+    choices = {name: Choice(24.5, int(rate)) for name, rate in rates.items()}
+    adaptive = partial(plan, facts, FORMATS["m3u8"], 6)
+    left = adaptive(choices=choices).pictures
+    # A rendition is compared with the next larger one that stays.
+    assert [picture.name for picture in left] == ["h264-1080p", "h264-480p", "h264-360p"]
+    assert {picture.crf for picture in left} == {24.5}
+    assert [picture.name for picture in adaptive().pictures] == list(rates)
+
+
+@given(st.lists(st.integers(1_000, 10**8), min_size=4, max_size=4))
+def test_the_largest_rendition_stays_and_those_that_stay_are_clearly_apart(bit_rates):
+    facts = source(600.0)
+    names = [picture.name for picture in plan(facts, FORMATS["m3u8"], 6).pictures]
+    choices = {name: Choice(25.0, rate) for name, rate in zip(names, bit_rates, strict=True)}
+    left = [picture.name for picture in plan(facts, FORMATS["m3u8"], 6, choices=choices).pictures]
+    assert left[0] == names[0]
+    assert all(choices[b].bit_rate <= 0.8 * choices[a].bit_rate for a, b in pairwise(left))
