@@ -45,7 +45,7 @@ _FLATTEST, _STEEPEST = 0.3, 2.5
 #: sources need about the same CRF for this many more.
 _KNOWN = 1.5
 #: VMAF falls ever faster: so many times as fast above the CRF that was measured as below it.
-_BEND = 1.35
+_BEND = 1.6
 
 
 @dataclass(frozen=True, slots=True)
