@@ -19,7 +19,7 @@ from transcoding.media.planning.plan import KEYFRAME_SECONDS, PicturePlan, Plan
 #: The quality aimed at: VMAF on the mean, and the least of any second.
 TARGET, FLOOR = 94.0, 88.0
 #: Within this of the target, VMAF is not measured a second time.
-_CLOSE = 1.0
+_CLOSE = 0.75
 
 #: The length of a sample, seconds and at least frames. Shorter ones tell too little: an encoder saves on
 #: frames that it sees no use for later on.
@@ -45,7 +45,7 @@ _FLATTEST, _STEEPEST = 0.3, 2.5
 #: sources need about the same CRF for this many more.
 _KNOWN = 1.5
 #: VMAF falls ever faster: so many times as fast above the CRF that was measured as below it.
-_BEND = 1.35
+_BEND = 1.6
 
 
 @dataclass(frozen=True, slots=True)
