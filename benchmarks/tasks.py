@@ -20,7 +20,7 @@ from transcoding.data import counts, periods
 from transcoding.data.counts import SHARDS
 from transcoding.data.records import CountRecord
 from transcoding.data.task_table import TaskTable
-from transcoding.model import Order, Task
+from transcoding.model import Order, Output, OutputRendition, Task
 
 #: Filled over so many days before now; of these tasks so many in one hour.
 _DAYS, _BUSY = 395, 0.1
@@ -77,6 +77,15 @@ def fill(url: str, count: int) -> list[str]:
     return [task_id for _, task_id in sorted(listed, reverse=True)]
 
 
+def _output() -> Output:
+    """Return what came out of an adaptive task of four renditions."""
+    renditions = tuple(
+        OutputRendition("avc1.640033", rate, rate * 3 // 2, height * 16 // 9, height, 29.97)
+        for height, rate in ((2160, 12_345_678), (1440, 7_654_321), (1080, 4_567_890), (720, 2_345_678))
+    )
+    return Output(3599.96, 14_612_345_678, renditions, "outputs/17lok52y/1/poster.jpg")
+
+
 def _samples(table: TaskTable, url: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make a task that has succeeded and one that is deleted; return their items, and leave no trace."""
     reader = client("dynamodb", url)
@@ -84,7 +93,7 @@ def _samples(table: TaskTable, url: str) -> tuple[dict[str, Any], dict[str, Any]
     for delete in (False, True):
         task, _ = table.create(Order(_SOURCE, 3, "m3u8"), None, lambda task_id: True)
         table.claim(task.id, "worker", _LEASE)
-        done = table.succeed(task.id, "worker", f"outputs/{task.id}/1/master.m3u8")
+        done = table.succeed(task.id, "worker", f"outputs/{task.id}/1/master.m3u8", _output())
         if delete:
             table.delete(task.id, _RETENTION)
         table.settle(table.get(task.id) or done)
@@ -184,7 +193,7 @@ def writes() -> list[dict[str, Any]]:
         made.append(table.create(Order(_SOURCE, 3, "m3u8"), key, lambda task_id: True)[0])
 
     def end() -> None:
-        table.succeed(made[0].id, "worker", f"outputs/{made[0].id}/1/master.m3u8")
+        table.succeed(made[0].id, "worker", f"outputs/{made[0].id}/1/master.m3u8", _output())
 
     calls: dict[str, Callable[[], object]] = {
         "create": lambda: create(None),

@@ -6,13 +6,16 @@ python -m docs.openapi --check  fail if the file is not current
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import json
 import os
 import sys
+import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "openapi.json"
@@ -100,24 +103,28 @@ class _Schemas(dict[str, Any]):
         def make() -> dict[str, Any]:
             hints = get_type_hints(kind, include_extras=True)
             fields = {name: _titled(name, self._of(hint)) for name, hint in hints.items()}
-            return _object(kind.__name__, kind.__doc__, fields, list(fields))
+            required = [name for name, hint in hints.items() if get_origin(hint) is not NotRequired]
+            return _object(kind.__name__, kind.__doc__, fields, required)
 
         return self.refer(kind.__name__, make)
 
     def _of(self, hint: Any) -> dict[str, Any]:
         """Return the schema of a type."""
-        if get_origin(hint) is Annotated:
-            described, facts = get_args(hint)
-            return {**self._of(described), **facts}
-        if hint in _TYPES:
-            return {"type": _TYPES[hint]}
-        if get_origin(hint) is Literal:
-            (value,) = get_args(hint)
-            return {"type": _TYPES[type(value)], "const": value}
-        if get_origin(hint) is list:
-            (item,) = get_args(hint)
-            return {"type": "array", "items": self._of(item)}
-        return self.answer(hint)
+        parts = get_args(hint)
+        match get_origin(hint):
+            case typing.Annotated:
+                schema = {**self._of(parts[0]), **parts[1]}
+            case typing.NotRequired:
+                schema = self._of(parts[0])
+            case typing.Literal:
+                schema = {"type": _TYPES[type(parts[0])], "const": parts[0]}
+            case types.UnionType:  # with None
+                schema = {"anyOf": [self._of(parts[0]), {"type": "null"}]}
+            case builtins.list:
+                schema = {"type": "array", "items": self._of(parts[0])}
+            case _:
+                schema = {"type": _TYPES[hint]} if hint in _TYPES else self.answer(hint)
+        return schema
 
 
 _TYPES: dict[Any, str] = {int: "integer", float: "number", str: "string"}

@@ -7,7 +7,7 @@ from typing import Any
 from aws_lambda_powertools.logging.correlation_paths import API_GATEWAY_REST
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from transcoding.api.answers import OK, Found, transcoding
+from transcoding.api.answers import OK, Found, described
 from transcoding.api.operation import PREFIX, Operation
 from transcoding.api.parameters import ID
 from transcoding.data.task_table import TaskTable
@@ -23,7 +23,7 @@ logger = create_logger()
 def get_transcode(id: str) -> Found:
     """Show a task."""
     task = tasks.find(table, id)
-    return {**OK, "transcoding": transcoding(task, settings.timezone, settings.output_base_url)}
+    return {**OK, "transcoding": described(task, settings.timezone, settings.output_base_url)}
 
 
 operation = Operation(

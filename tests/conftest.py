@@ -29,6 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 # Imported before any function is: clients that are older than moto would not be mocked.
 from moto import mock_aws
 
+from transcoding.model import Output, OutputRendition
+
 REGION = "eu-west-1"
 TABLE = "tasks"
 BUCKET = "outputs"
@@ -288,6 +290,10 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.text)
+
+
+#: What came out of a task that has succeeded.
+OUTPUT = Output(60.0, 14_600_000, (OutputRendition("avc1.64001f", 1_800_000, 2_900_000, 1280, 720, 25.0),))
 
 
 def unsent(task_id: str) -> bool:

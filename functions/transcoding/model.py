@@ -39,6 +39,37 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputRendition:
+    """One rendition of a result: of its picture or, where it has none, of its sound.
+
+    `codec` is the codecs parameter of RFC 6381, of that stream alone. Bit rates are in bits per second; the
+    peak is the largest of any segment or, in a file, of any run as long as one. `width` and `height` in
+    pixels and `frame_rate`, frames per second, are 0 for sound.
+    """
+
+    codec: str
+    bit_rate: int
+    peak_bit_rate: int
+    width: int = 0
+    height: int = 0
+    frame_rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What came out of a task: its length in seconds, the bytes of all its objects, renditions, best first.
+
+    `poster` and `thumbnails` (WebVTT) are keys, empty where none were made.
+    """
+
+    duration: float
+    bytes: int
+    renditions: tuple[OutputRendition, ...]
+    poster: str = ""
+    thumbnails: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A task as it is stored. Times are aware datetimes in UTC; `progress` is 0.0 to 1.0."""
 
@@ -69,6 +100,8 @@ class Task:
     #: As in its `Order`.
     codecs: str = ""
     thumbnails: bool = False
+    #: None until it has succeeded, and where a version that did not note it has made the result.
+    output: Output | None = None
 
 
 PartKind = Literal["picture", "sound"]

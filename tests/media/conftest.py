@@ -26,7 +26,7 @@ from transcoding.data import clients
 from transcoding.data.object_store import ObjectStore
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.planning import codecs
-from transcoding.model import Order, Part, Task
+from transcoding.model import Order, Output, Part, Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.transcoder import Prepared, Transcoder
 
@@ -65,6 +65,7 @@ class Result:
 
     entry: Path
     objects: dict[str, dict[str, Any]]
+    output: Output | None = None
 
     @property
     def folder(self) -> Path:
@@ -228,7 +229,7 @@ def in_parts(
     parts: Sequence[Part],
     work: Path,
     report: Callable[[float], None],
-) -> str:
+) -> Output:
     """Do as the workers do that share a task, in an order that is not the result's."""
     task = prepared.task
     transcoder.store(prepared, parts)
@@ -297,10 +298,11 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         parts = transcoder.parts(prepared)
         if parts:
             parts = [replace(part, tries=sound_tries if part.kind == "sound" else 0) for part in parts]
-            key = in_parts(transcoder, prepared, parts, work, report)
+            output = in_parts(transcoder, prepared, parts, work, report)
         else:
             assert not part_seconds, "the source is not cut into parts"
-            key = transcoder.run(prepared, work, report)
+            output = transcoder.run(prepared, work, report)
+        key = transcoder.target_key(task)
         folder = tmp_path / f"result{number}"
         prefix = key.rpartition("/")[0] + "/"
         objects = {}
@@ -313,7 +315,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
             objects[name] = answer
         left = [p for p in work.rglob("*.m*") if p.suffix in {".m4s", ".mp4"} and p.name != "init.mp4"]
         assert not left, "media is left in the temporary folder"
-        return Result(folder / key.rpartition("/")[2], objects)
+        return Result(folder / key.rpartition("/")[2], objects, output)
 
     return run
 

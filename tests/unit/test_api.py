@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
-from tests.conftest import BUCKET, FUNCTIONS, TABLE, Api, Aws, Clock, api_event, lambda_context
+from tests.conftest import BUCKET, FUNCTIONS, OUTPUT, TABLE, Api, Aws, Clock, api_event, lambda_context
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure
 from transcoding.media.planning.formats import FORMATS
+from transcoding.model import OutputRendition
 
 LEASE = timedelta(seconds=60)
 #: The fields of a task in the reference, with their types.
@@ -53,7 +54,7 @@ def test_get_answers_as_the_reference_says(api: Api) -> None:
     id_ = api.create()
     answer = api.get("get-transcode", id=id_).json
     assert types(answer) == {"errcode": int, "msg": str, "transcoding": dict}
-    assert types(answer["transcoding"]) == TASK_FIELDS
+    assert types(answer["transcoding"]) == TASK_FIELDS | {"output": type(None)}
     assert answer["transcoding"] == {
         "id": id_,
         "created_at": "2026-11-22T23:16:17+08:00",
@@ -66,6 +67,7 @@ def test_get_answers_as_the_reference_says(api: Api) -> None:
         "progress": 0.0,
         "error_code": 0,
         "error_info": "",
+        "output": None,
     }
 
 
@@ -73,7 +75,9 @@ def test_list_answers_as_the_reference_says(api: Api) -> None:
     id_ = api.create()
     answer = api.get("get-transcodes").json
     assert types(answer) == {"errcode": int, "msg": str, "results": list, "count": int}
-    assert answer["results"] == [api.get("get-transcode", id=id_).json["transcoding"]]
+    shown = api.get("get-transcode", id=id_).json["transcoding"]
+    del shown["output"]
+    assert answer["results"] == [shown]
     assert answer["count"] == 1
 
 
@@ -498,10 +502,44 @@ def test_a_task_is_shown_as_its_worker_left_it(api: Api, table: TaskTable, clock
     running = api.get("get-transcode", id=id_).json["transcoding"]
     assert (running["status"], running["progress"], running["target_url"]) == (1, 0.25, "")
     assert running["updated_at"] == "2026-11-22T23:16:19+08:00"
-    table.succeed(id_, "worker", f"outputs/{id_}/1/a.m3u8")
+    table.succeed(id_, "worker", f"outputs/{id_}/1/a.m3u8", OUTPUT)
     done = api.get("get-transcode", id=id_).json["transcoding"]
     assert (done["status"], done["progress"]) == (2, 1.0)
     assert done["target_url"] == f"https://media.example.com/outputs/{id_}/1/a.m3u8"
+
+
+def test_a_succeeded_task_tells_what_came_out_but_not_in_the_list(api: Api, table: TaskTable) -> None:
+    id_ = api.create()
+    table.claim(id_, "worker", LEASE)
+    sound = OutputRendition("mp4a.40.2", 128_000, 131_000)
+    made = replace(
+        OUTPUT,
+        renditions=(*OUTPUT.renditions, sound),
+        poster=f"outputs/{id_}/1/poster.jpg",
+        thumbnails=f"outputs/{id_}/1/thumbnails/thumbnails.vtt",
+    )
+    table.succeed(id_, "worker", f"outputs/{id_}/1/a.m3u8", made)
+    base = f"https://media.example.com/outputs/{id_}/1"
+    assert api.get("get-transcode", id=id_).json["transcoding"]["output"] == {
+        "duration": 60.0,
+        "bytes": 14_600_000,
+        "renditions": [
+            {
+                "width": 1280,
+                "height": 720,
+                "frame_rate": 25.0,
+                "codec": "avc1.64001f",
+                "bit_rate": 1_800_000,
+                "peak_bit_rate": 2_900_000,
+            },
+            {"codec": "mp4a.40.2", "bit_rate": 128_000, "peak_bit_rate": 131_000},
+        ],
+        "poster_url": f"{base}/poster.jpg",
+        "thumbnails_url": f"{base}/thumbnails/thumbnails.vtt",
+    }
+    assert all("output" not in task for task in api.get("get-transcodes").json["results"])
+    api.post("delete-transcode", id=id_)
+    assert api.get("get-transcode", id=id_).json["transcoding"]["output"] is None
 
 
 def test_results_are_under_the_url_that_is_served_now(
@@ -512,7 +550,7 @@ def test_results_are_under_the_url_that_is_served_now(
     for key in keys:
         id_ = api.create()
         table.claim(id_, "worker", LEASE)
-        table.succeed(id_, "worker", key)
+        table.succeed(id_, "worker", key, OUTPUT)
     api.create()
     for name in ("get_transcode", "get_transcodes"):
         function = importlib.import_module(name)
@@ -553,7 +591,7 @@ def test_a_deleted_task_leaves_the_list_and_is_shown_until_its_time_is_over(api:
 def test_a_deleted_task_has_no_result(api: Api, table: TaskTable, aws: Aws) -> None:
     id_ = api.create()
     table.claim(id_, "worker", LEASE)
-    table.succeed(id_, "worker", "https://media.example.com/a.m3u8")
+    table.succeed(id_, "worker", "https://media.example.com/a.m3u8", OUTPUT)
     for key in (f"outputs/{id_}/1/master.m3u8", f"work/{id_}/source", "outputs/other000/1/master.m3u8"):
         aws.put_object(key)
     assert api.post("delete-transcode", id=id_).status == 200

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BUCKET, QUEUE_URL, Aws, unsent
+from tests.conftest import BUCKET, OUTPUT, QUEUE_URL, Aws, unsent
 from transcoding.data import task_table
 from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, StaleAttemptError, TaskFailedError, UnavailableError
-from transcoding.model import Order, Part, Status, Task
+from transcoding.model import Order, Output, Part, Status, Task
 from transcoding.pipeline.progress import ENCODED
 from transcoding.service import heartbeat, jobs
 from transcoding.service.jobs import Job, RetryLaterError
@@ -41,7 +41,7 @@ class Transcoder:
         self.then: Callable[..., int | None] = lambda task, report, part=None: None
         self.then_finish: Callable[..., None] = lambda task, report: None
         self.cuts = 0
-        self.finished: list[int] = []
+        self.joined: list[int] = []
 
     def prepare(self, task: Task, report: Callable[[float], None], deadline: float) -> SimpleNamespace:
         return SimpleNamespace(task=task, share=lambda part: ENCODED / self.cuts)
@@ -57,12 +57,11 @@ class Transcoder:
     def recall(self, task: Task, part: Part) -> SimpleNamespace:
         return self.prepare(task, lambda progress: None, 0.0)
 
-    def run(self, prepared: SimpleNamespace, folder: Path, report: Callable[[float], None]) -> str:
+    def run(self, prepared: SimpleNamespace, folder: Path, report: Callable[[float], None]) -> Output:
         task = prepared.task
-        key = f"{output_prefix(task.id, task.attempt)}video.mp4"
-        self.aws.put_object(key)
+        self.aws.put_object(self.target_key(task))
         self.then(task, report)
-        return key
+        return OUTPUT
 
     def run_part(
         self, prepared: SimpleNamespace, part: Part, folder: Path, report: Callable[[float], None]
@@ -72,13 +71,16 @@ class Transcoder:
         return self.then(task, report, part)
 
     def target_key(self, task: Task) -> str:
-        return f"{output_prefix(task.id, task.attempt)}master.m3u8"
+        return output_prefix(task.id, task.attempt) + ("master.m3u8" if task.parts else "video.mp4")
 
-    def finish(self, task: Task, parts: list[Part], report: Callable[[float], None]) -> str:
-        self.finished.append(len(parts))
+    def finish(self, task: Task, parts: list[Part], report: Callable[[float], None]) -> Output:
+        self.joined.append(len(parts))
         self.aws.put_object(self.target_key(task))
         self.then_finish(task, report)
-        return self.target_key(task)
+        return OUTPUT
+
+    def finished(self, task: Task) -> Output | None:
+        return OUTPUT if self.target_key(task) in set(self.aws.keys()) else None
 
 
 @pytest.fixture(autouse=True)
@@ -463,7 +465,7 @@ def test_each_part_that_is_done_queues_another_and_the_last_finishes_the_task(
     done = read(table, cut_task)
     assert (done.status, done.progress) == (Status.SUCCEEDED, 1.0)
     assert done.target.endswith("/1/master.m3u8")
-    assert transcoder.finished == [4]
+    assert transcoder.joined == [4]
     names = ("0.m4s", "100.m4s", "200.m4s", "300.m4s", "master.m3u8")
     assert aws.keys() == [f"outputs/{cut_task.id}/1/{name}" for name in names]
 
@@ -500,7 +502,7 @@ def test_messages_of_parts_that_come_again_change_nothing(cut_task, run_part, ta
     for number in (0, 0, 1, 2, 3, 3, 1):
         run_part(cut_task, number)
     assert run(cut_task.id) is Outcome.IDLE
-    assert transcoder.finished == [4]
+    assert transcoder.joined == [4]
     assert read(table, cut_task).status is Status.SUCCEEDED
     assert run_part(cut_task, 0, attempt=2) is Outcome.IDLE
 
@@ -513,7 +515,7 @@ def test_a_part_that_runs_out_of_time_leaves_its_rest_to_another(cut_task, run_p
     assert [run_part(cut_task, n) for n in (0, 2, 3)] == [Outcome.PART_DONE] * 3
     assert queued(aws) == [2, 3, 4]
     assert run_part(cut_task, 4) is Outcome.SUCCEEDED
-    assert transcoder.finished == [5]
+    assert transcoder.joined == [5]
 
 
 def test_a_part_that_cannot_be_encoded_fails_the_task_once(cut_task, run_part, table, transcoder, aws):
@@ -604,7 +606,7 @@ def test_what_was_joined_before_its_worker_died_is_not_joined_again(
     monkeypatch.setattr(table, "succeed", succeed)
     table._clock.advance(61)
     assert run(cut_task.id) is Outcome.SUCCEEDED
-    assert transcoder.finished == [4]
+    assert transcoder.joined == [4]
     assert read(table, cut_task).target.endswith("/1/master.m3u8")
 
 

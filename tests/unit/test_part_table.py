@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Aws, Clock, unsent
+from tests.conftest import OUTPUT, Aws, Clock, unsent
 from transcoding.data.part_table import PartTable
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import Failure, LeaseLostError, TaskFailedError, UnavailableError
@@ -447,7 +447,7 @@ def test_a_task_is_taken_up_again_only_when_all_parts_are_done(
     assert finishing.lease_expires_at == clock.now + 60
     table.heartbeat(task.id, "finisher", 0.5, LEASE)
     assert read(table, task).progress == 0.9
-    table.succeed(task.id, "finisher", "https://media.example.com/1")
+    table.succeed(task.id, "finisher", "https://media.example.com/1", OUTPUT)
     assert read(table, task).status is Status.SUCCEEDED
     assert table.claim(task.id, "another", LEASE) is None
 

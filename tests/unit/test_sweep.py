@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from tests.conftest import QUEUE_URL, Aws, Clock, lambda_context, unsent
+from tests.conftest import OUTPUT, QUEUE_URL, Aws, Clock, lambda_context, unsent
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
@@ -254,7 +254,7 @@ def succeed(table: TaskTable, task_id: str, attempts: int, clock: Clock) -> None
         assert table.claim(task_id, f"worker {attempt}", LEASE)
         if attempt < attempts:
             clock.advance(61)
-    table.succeed(task_id, f"worker {attempts}", "https://media.example.com/1")
+    table.succeed(task_id, f"worker {attempts}", "https://media.example.com/1", OUTPUT)
 
 
 def test_what_a_task_that_succeeded_left_beside_its_result_is_removed(
@@ -539,7 +539,7 @@ def test_a_task_whose_parts_are_done_is_queued_until_it_is_finished(
         assert aws.take_messages() == [json.loads(message(task.id))]
         assert table.claim(task.id, owner, LEASE)
         keepers.sweep()
-    table.succeed(task.id, "second", "https://media.example.com/1")
+    table.succeed(task.id, "second", "https://media.example.com/1", OUTPUT)
     clock.advance(300)
     keepers.sweep()
     assert aws.take_messages() == []
@@ -599,7 +599,7 @@ def test_a_dead_letter_does_not_end_what_lives_or_is_done(
     running, done, deleted = create(table), create(table), create(table)
     table.claim(running, "worker", LEASE)
     table.claim(done, "worker", LEASE)
-    table.succeed(done, "worker", "https://media.example.com/1")
+    table.succeed(done, "worker", "https://media.example.com/1", OUTPUT)
     table.delete(deleted, timedelta(days=30))
     aws.put_object(f"outputs/{done}/1/0")
     assert keepers.bury(message(running), message(done), message(deleted), message("neverwas")) == []

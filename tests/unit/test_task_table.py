@@ -17,7 +17,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from tests.conftest import TABLE, TABLE_SCHEMA, Aws, Clock, unsent
+from tests.conftest import OUTPUT, TABLE, TABLE_SCHEMA, Aws, Clock, unsent
 from transcoding.data import task_table
 from transcoding.data.records import TaskRecord
 from transcoding.data.task_table import TaskTable
@@ -93,7 +93,7 @@ def test_a_task_goes_from_accepted_to_succeeded(table: TaskTable, aws: Aws, cloc
     # The sweep finds the live lease by itself.
     assert attention(aws, task.id) == clock.now + 55
 
-    table.succeed(task.id, "worker", "https://media.example.com/master.m3u8")
+    table.succeed(task.id, "worker", "https://media.example.com/master.m3u8", OUTPUT)
     done = read(table, task.id)
     assert (done.status, done.progress, done.target) == (2, 1.0, "https://media.example.com/master.m3u8")
     assert (done.lease_owner, done.lease_expires_at) == ("", 0.0)
@@ -182,7 +182,7 @@ def test_a_lease_that_is_over_can_be_taken(table: TaskTable, clock: Clock) -> No
     "act",
     [
         lambda table, id_: table.heartbeat(id_, "first", 0.5, LEASE),
-        lambda table, id_: table.succeed(id_, "first", "https://media.example.com/x"),
+        lambda table, id_: table.succeed(id_, "first", "https://media.example.com/x", OUTPUT),
         lambda table, id_: table.fail(id_, "first", Failure.DAMAGED, "It is damaged."),
         lambda table, id_: table.release(id_, "first", Failure.INTERNAL, "It broke."),
     ],
@@ -204,7 +204,7 @@ def test_a_worker_that_lost_its_task_can_do_nothing(
         clock.advance(61)
         assert table.fail_unowned(task_id, Failure.WORKER_LOST, "Lost.")
     elif event == "succeeded":
-        table.succeed(task_id, "first", "https://media.example.com/1")
+        table.succeed(task_id, "first", "https://media.example.com/1", OUTPUT)
     elif event == "released":
         table.release(task_id, "first", Failure.INTERNAL, "It broke.")
     else:
@@ -234,7 +234,7 @@ def test_what_is_final_stays(table: TaskTable, clock: Clock, end: str) -> None:
     task = create(table)
     table.claim(task.id, "worker", LEASE)
     if end == "succeeded":
-        table.succeed(task.id, "worker", "https://media.example.com/1")
+        table.succeed(task.id, "worker", "https://media.example.com/1", OUTPUT)
     elif end == "failed":
         table.fail(task.id, "worker", Failure.DAMAGED, "It is damaged.")
     else:
@@ -314,7 +314,7 @@ def test_a_task_that_succeeds_while_it_is_deleted_has_no_result(
     def read_and_succeed(task_id: str) -> TaskRecord | None:
         record = seen(task_id)
         monkeypatch.setattr(table, "_read", seen)
-        table.succeed(task_id, "worker", "outputs/1/video.mp4")
+        table.succeed(task_id, "worker", "outputs/1/video.mp4", OUTPUT)
         return record
 
     monkeypatch.setattr(table, "_read", read_and_succeed)
@@ -372,7 +372,7 @@ def test_writes_whose_answers_are_lost_do_what_they_should(
     second = table.claim(task.id, "second", LEASE)
     assert second is not None
     assert second.attempt == 2
-    table.succeed(task.id, "second", "https://media.example.com/1")
+    table.succeed(task.id, "second", "https://media.example.com/1", OUTPUT)
     assert read(table, task.id).status is Status.SUCCEEDED
 
 
@@ -484,7 +484,7 @@ def test_a_write_that_is_not_answered_is_unavailability(
     monkeypatch.setattr(client, "_make_api_call", fail)
     for write in (
         lambda: create(table),
-        lambda: table.succeed(task.id, "worker", "https://media.example.com/1"),
+        lambda: table.succeed(task.id, "worker", "https://media.example.com/1", OUTPUT),
         lambda: table.delete(task.id, RETENTION),
     ):
         with pytest.raises(UnavailableError):

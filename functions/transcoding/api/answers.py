@@ -7,8 +7,9 @@ start nothing.
 from __future__ import annotations
 
 from datetime import tzinfo
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from transcoding import model
 from transcoding.errors import Failure
 from transcoding.model import Task
 
@@ -90,6 +91,42 @@ class Transcoding(TypedDict):
     ]
 
 
+class Rendition(TypedDict):
+    """A stream of the result that a player may choose."""
+
+    width: NotRequired[Annotated[int, {"description": "Of a picture: pixels.", "examples": [1280]}]]
+    height: NotRequired[Annotated[int, {"description": "Of a picture: pixels.", "examples": [720]}]]
+    frame_rate: NotRequired[
+        Annotated[float, {"description": "Of a picture: frames per second.", "examples": [29.97]}]
+    ]
+    codec: Annotated[
+        str, {"description": "As in CODECS of playlists (RFC 6381).", "examples": ["avc1.64001f"]}
+    ]
+    bit_rate: Annotated[int, {"description": "Bits per second, on average.", "examples": [1_800_000]}]
+    peak_bit_rate: Annotated[
+        int,
+        {"description": "Bits per second, of any segment, or 6 s of a file.", "examples": [2_900_000]},
+    ]
+
+
+class Output(TypedDict):
+    """What came out of a task that has succeeded."""
+
+    duration: Annotated[float, {"description": "Seconds.", "examples": [59.96]}]
+    bytes: Annotated[int, {"description": "Of all objects.", "examples": [14_600_000]}]
+    renditions: Annotated[list[Rendition], {"description": "The best first; of sound only without pictures."}]
+    poster_url: Annotated[str, {"description": "A JPEG; empty where none was made.", "examples": [""]}]
+    thumbnails_url: Annotated[str, {"description": "WebVTT; empty where none were made.", "examples": [""]}]
+
+
+class DescribedTranscoding(Transcoding):
+    """A task, and what came out."""
+
+    output: Annotated[
+        Output | None, {"description": "null until the task has succeeded, and of tasks of version 0.1.0."}
+    ]
+
+
 class Created(Answer):
     """The response to create-transcode."""
 
@@ -99,7 +136,7 @@ class Created(Answer):
 class Found(Answer):
     """The response to get-transcode."""
 
-    transcoding: Transcoding
+    transcoding: DescribedTranscoding
 
 
 class Listed(Answer):
@@ -134,3 +171,27 @@ def transcoding(task: Task, zone: tzinfo, base_url: str) -> Transcoding:
         "error_code": task.error_code,
         "error_info": task.error_info,
     }
+
+
+def described(task: Task, zone: tzinfo, base_url: str) -> DescribedTranscoding:
+    """Return what the API shows of a task, as `transcoding`, with what came out of it."""
+    return {**transcoding(task, zone, base_url), "output": _output(task.output, base_url)}
+
+
+def _output(output: model.Output | None, base_url: str) -> Output | None:
+    if output is None:
+        return None
+    return {
+        "duration": output.duration,
+        "bytes": output.bytes,
+        "renditions": [_rendition(rendition) for rendition in output.renditions],
+        "poster_url": output.poster and f"{base_url}/{output.poster}",
+        "thumbnails_url": output.thumbnails and f"{base_url}/{output.thumbnails}",
+    }
+
+
+def _rendition(made: model.OutputRendition) -> Rendition:
+    rates: Rendition = {"codec": made.codec, "bit_rate": made.bit_rate, "peak_bit_rate": made.peak_bit_rate}
+    if not made.width:
+        return rates
+    return {"width": made.width, "height": made.height, "frame_rate": made.frame_rate, **rates}

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
@@ -20,7 +20,7 @@ from transcoding.data.streams import ObjectReader, ObjectWriter, StoredObject
 from transcoding.errors import Failure, TaskFailedError, UnavailableError
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef, ObjectTypeDef
     from s3transfer.futures import TransferFuture
     from s3transfer.manager import TransferManager
     from s3transfer.subscribers import BaseSubscriber
@@ -141,11 +141,10 @@ class ObjectStore:
         """Return objects, one after the other, as a stream."""
         return ObjectReader(self._s3, self.bucket, objects)
 
-    def holds(self, key: str) -> bool:
-        """Tell whether there is an object of this key. Raises UnavailableError."""
+    def size(self, prefix: str) -> int:
+        """Return how many bytes all objects have whose key starts with `prefix`. Raises UnavailableError."""
         with clients.availability(_SERVICE):
-            answer = self._s3.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1)
-        return any(item["Key"] == key for item in answer.get("Contents", []))
+            return sum(item["Size"] for items in self._listed(prefix) for item in items)
 
     # Removing.
 
@@ -168,9 +167,14 @@ class ObjectStore:
     def _remove(self, prefix: str) -> None:
         """Remove all objects whose key starts with `prefix`, a thousand (the most S3 takes) a request."""
         with clients.availability(_SERVICE):
-            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-                if keys := [item["Key"] for item in page.get("Contents", [])]:
+            for items in self._listed(prefix):
+                if keys := [item["Key"] for item in items]:
                     self.remove(keys)
+
+    def _listed(self, prefix: str) -> Iterator[list[ObjectTypeDef]]:
+        """Yield the objects whose key starts with `prefix`, at most a thousand at a time."""
+        for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            yield page.get("Contents", [])
 
     def remove(self, keys: Sequence[str]) -> None:
         """Remove objects, at most a thousand, whether they exist or not. Raises UnavailableError."""

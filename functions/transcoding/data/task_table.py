@@ -33,7 +33,7 @@ from transcoding.errors import (
     TaskFailedError,
     UnknownTaskError,
 )
-from transcoding.model import MAX_ATTEMPTS, Order, Status, Task
+from transcoding.model import MAX_ATTEMPTS, Order, Output, Status, Task
 
 #: How long a task, or a part of one, may wait for a worker before the sweep sends it again; the next time,
 #: twice as long.
@@ -130,6 +130,7 @@ class TaskTable(Table):
                 status=Status.DELETED,
                 updated_at=now,
                 target="",
+                output=None,
                 progress=0.0 if task.status is Status.SUCCEEDED else task.progress,
             )
             counted = record.month is not None
@@ -191,10 +192,11 @@ class TaskTable(Table):
         if not self._update(task_id, owned, *extend):
             raise LeaseLostError(task_id)
 
-    def succeed(self, task_id: str, owner: str, key: str) -> Task:
+    def succeed(self, task_id: str, owner: str, key: str, output: Output) -> Task:
         """End a task well, and return it; the sweep removes what is left beside its result.
 
-        `key` is the result's, so that a new distribution serves it too. Raises LeaseLostError.
+        `key` is the result's, so that a new distribution serves it too, and `output` what it is. Raises
+        LeaseLostError.
         """
         done = self._update(
             task_id,
@@ -202,6 +204,7 @@ class TaskTable(Table):
             TaskRecord.status.set(Status.SUCCEEDED),
             TaskRecord.progress.set(1.0),
             TaskRecord.target_url.set(key),
+            TaskRecord.output.set(asdict(output)),
             *end_lease(),
             *self._attend(SOON),
             self._touch(),
@@ -383,6 +386,7 @@ class TaskTable(Table):
                     TaskRecord.status.set(deleted.status),
                     TaskRecord.updated_at.set(deleted.updated_at),
                     TaskRecord.target_url.set(deleted.target),
+                    TaskRecord.output.remove(),
                     TaskRecord.progress.set(deleted.progress),
                     TaskRecord.expires_at.set(int(now + retention.total_seconds())),
                     TaskRecord.month.remove(),

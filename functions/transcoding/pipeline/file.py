@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -12,12 +13,15 @@ from transcoding.data.object_store import ObjectStore, output_prefix, work_prefi
 from transcoding.data.streams import StoredObject
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.encoding import command
+from transcoding.media.ffmpeg import process
 from transcoding.media.ffmpeg.tools import Tools
-from transcoding.media.inspection.probe import probe
+from transcoding.media.inspection.probe import PROBE_TIMEOUT, probe
+from transcoding.media.packaging import hls
 from transcoding.media.packaging.fragments import Content
 from transcoding.media.packaging.hls import Subtitles
-from transcoding.media.planning.plan import Plan
-from transcoding.model import Task
+from transcoding.media.planning.plan import PicturePlan, Plan, SoundPlan
+from transcoding.model import OutputRendition, Task
+from transcoding.pipeline.output import main_streams, noted, told
 from transcoding.pipeline.progress import POLL, Report
 from transcoding.pipeline.track import Track
 from transcoding.pipeline.uploads import Uploads
@@ -56,7 +60,7 @@ class FilePackage:
         tracks: Mapping[str, Track],
         texts: Sequence[Subtitles],
         report: Report,
-    ) -> None:
+    ) -> list[OutputRendition]:
         """Join the tracks and the subtitles of parts into the file, as a stream from S3 to S3."""
         # It loads FFmpeg's libraries, for which only a worker that joins should wait.
         from transcoding.media.packaging.join import Piece, join  # noqa: PLC0415
@@ -80,6 +84,8 @@ class FilePackage:
         key = output_prefix(task.id, task.attempt) + plan.format.target
         writing = partial(self._store.writing, key, plan.format.content_type)
         join(pieces, plan.format, writing, report)
+        streams = [(stream, tracks[stream.name]) for stream in main_streams(plan)]
+        return [told(stream, _media(track), track.content.samples) for stream, track in streams]
 
 
 class _File:
@@ -105,7 +111,8 @@ class _File:
                 Failure.DAMAGED, "The source could not be decoded. Export or upload it again."
             ) from None
 
-    def finish(self, report: Report) -> None:
+    def finish(self, report: Report) -> list[OutputRendition]:
+        renditions = [self._told(stream) for stream in main_streams(self._plan)]
         size = self._path.stat().st_size
         stored = 0
 
@@ -118,6 +125,24 @@ class _File:
             report(stored / size)
             time.sleep(POLL)
         self._uploads.settle(wait=True)
+        return renditions
+
+    def _told(self, stream: PicturePlan | SoundPlan) -> OutputRendition:
+        """Describe the stream, from what FFmpeg has noted of its packets. Its codec is that of the file."""
+        described = process.run(
+            command.description(self._tools, self._path, stream), process.probing_limits(PROBE_TIMEOUT)
+        )
+        codec = stream.codec.codec_string(described.stdout)
+        packets, segments = noted(self._path.with_name(command.NOTES))
+        return told(stream, hls.Rendition("", "", codec, 1000, segments), packets)
+
+
+def _media(track: Track) -> hls.Rendition:
+    """Return a track without what its segments add to the media: the file does not have that."""
+    stored = sum(segment.size for segment in track.segments)
+    share = track.content.size / stored if stored else 0.0
+    segments = [replace(segment, size=round(segment.size * share)) for segment in track.segments]
+    return hls.Rendition("", "", track.codec, track.timescale, hls.closed(segments))
 
 
 def _text_files(plan: Plan) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from transcoding.media.packaging.hls import Subtitles
 from transcoding.media.planning.plan import Plan
-from transcoding.model import Task
+from transcoding.model import OutputRendition, Task
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.track import Track
 from transcoding.pipeline.uploads import Uploads
@@ -28,8 +28,11 @@ class Publication(Protocol):
         """Return the length of the result that has been collected, in seconds."""
         ...
 
-    def finish(self, report: Report) -> None:
-        """Store the rest, and last what `target_url` points at; report the fraction that is done."""
+    def finish(self, report: Report) -> list[OutputRendition]:
+        """Store the rest, and last what `target_url` points at; return the renditions.
+
+        Reports the fraction that is done.
+        """
         ...
 
 
@@ -60,8 +63,10 @@ class Package(Protocol):
         tracks: Mapping[str, Track],
         texts: Sequence[Subtitles],
         report: Report,
-    ) -> None:
+    ) -> list[OutputRendition]:
         """Make the result from stored tracks, by their streams' names, and stored subtitles.
+
+        Returns its renditions.
 
         Stores last what `target_url` points at, and nothing where `report` raises.
         """

@@ -10,7 +10,8 @@ from transcoding.data.object_store import ObjectStore, output_prefix
 from transcoding.media.encoding import command
 from transcoding.media.packaging import dash, hls, subtitles
 from transcoding.media.planning.plan import PicturePlan, Plan, SoundPlan
-from transcoding.model import Task
+from transcoding.model import OutputRendition, Task
+from transcoding.pipeline.output import main_streams, told
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.track import Track, TrackWriter
 from transcoding.pipeline.uploads import Uploads
@@ -72,14 +73,14 @@ class SegmentsPackage:
         tracks: Mapping[str, Track],
         texts: Sequence[hls.Subtitles],
         report: Report,
-    ) -> None:
+    ) -> list[OutputRendition]:
         """Store playlists over the segments that parts have stored."""
-        self.put_playlists(plan, output_prefix(task.id, task.attempt), tracks, texts)
+        return self.put_playlists(plan, output_prefix(task.id, task.attempt), tracks, texts)
 
     def put_playlists(
         self, plan: Plan, prefix: str, tracks: Mapping[str, Track], texts: Sequence[hls.Subtitles]
-    ) -> None:
-        """Store what names the segments, and last what `target_url` points at."""
+    ) -> list[OutputRendition]:
+        """Store what names the segments, and last what `target_url` points at; return the renditions."""
         pictures = [_picture(picture, tracks[picture.name]) for picture in plan.pictures]
         sound = _sound(plan.sound, tracks[plan.sound.name]) if plan.sound else None
         renditions = [*pictures, sound] if sound else pictures
@@ -92,6 +93,8 @@ class SegmentsPackage:
         if plan.format.dash:
             manifest = dash.manifest(pictures, sound, texts)
             self._store.put(manifest, prefix + plan.format.target, plan.format.content_type)
+        frames = [tracks[stream.name].content.samples for stream in plan.streams]
+        return [told(*stream) for stream in zip(main_streams(plan), renditions, frames, strict=False)]
 
 
 class _Segments:
@@ -115,7 +118,7 @@ class _Segments:
     def duration(self) -> float:
         return max(writer.track().duration for writer in self._writers)
 
-    def finish(self, report: Report) -> None:
+    def finish(self, report: Report) -> list[OutputRendition]:
         for writer in self._writers:
             writer.store_init()
         texts = self._package.store_texts(
@@ -124,7 +127,7 @@ class _Segments:
         report(0.5)
         self._uploads.settle(wait=True)
         tracks = {writer.stream.name: writer.track() for writer in self._writers}
-        self._package.put_playlists(self._plan, self._prefix, tracks, texts)
+        return self._package.put_playlists(self._plan, self._prefix, tracks, texts)
 
 
 def _rendition(name: str, track: Track) -> hls.Rendition:

@@ -37,7 +37,7 @@ from transcoding.media.planning.cuts import (
 from transcoding.media.planning.formats import FORMATS, Packaging
 from transcoding.media.planning.plan import Plan, needs_keyframes, plan
 from transcoding.media.planning.size import least_size
-from transcoding.model import Part, PartKind, Task
+from transcoding.model import Output, OutputRendition, Part, PartKind, Task
 from transcoding.pipeline.encode import check_result, encode, reached
 from transcoding.pipeline.entering import Entering, EntryError
 from transcoding.pipeline.fetch import HttpSource
@@ -111,6 +111,13 @@ def _made_json() -> TypeAdapter[Made]:
     from pydantic import TypeAdapter  # noqa: PLC0415
 
     return TypeAdapter(Made)
+
+
+@cache
+def _output_json() -> TypeAdapter[Output]:
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
+    return TypeAdapter(Output)
 
 
 class Transcoder:
@@ -204,8 +211,8 @@ class Transcoder:
         first = part.kind == "sound" or part.start == begin(source.facts)
         return Prepared(task, source, _plan(task, source, part.tries if first else 2))
 
-    def run(self, prepared: Prepared, folder: Path, report: Report) -> str:
-        """Make the task's whole result and return the key that `target_url` is to point at.
+    def run(self, prepared: Prepared, folder: Path, report: Report) -> Output:
+        """Make the task's whole result, and return what it is.
 
         `folder` is an empty one for temporary files. Raises as `prepare`.
         """
@@ -224,10 +231,11 @@ class Transcoder:
             arguments = command.whole(self._tools, planned, self._sources.url(source), folder)
             encoder = encode(arguments, planned, progress)
             publication.collect(ended=True)
-            check_result(planned, encoder.frames, publication.duration(), encoder.errors)
+            duration = publication.duration()
+            check_result(planned, encoder.frames, duration, encoder.errors)
             self._sources.check_unchanged(source)
-            publication.finish(partial(report_rest, report))
-        return self.target_key(task)
+            renditions = publication.finish(partial(report_rest, report))
+        return self._output(task, duration, renditions)
 
     def run_part(self, prepared: Prepared, part: Part, folder: Path, report: Report) -> int | None:
         """Make and store a part of the result: a span of the picture, or all the sound. Raises as `prepare`.
@@ -246,8 +254,8 @@ class Transcoder:
         self._store.put(text, _made_key(prepared.task, part.number), "application/json")
         return rest
 
-    def finish(self, task: Task, parts: Sequence[Part], report: Report) -> str:
-        """Join the parts, which all are done, and return the key that `target_url` is to point at.
+    def finish(self, task: Task, parts: Sequence[Part], report: Report) -> Output:
+        """Join the parts, which all are done, and return what the result is, which `finished` then knows.
 
         Raises as `prepare`, and StaleAttemptError.
         """
@@ -267,12 +275,28 @@ class Transcoder:
         texts = [text for one in made for text in one.texts]
         duration = max(track.duration for track in tracks.values())
         check_result(whole, tracks[whole.pictures[0].name].content.samples, duration)
-        self._package(whole).join(whole, task, tracks, texts, partial(report_rest, report))
-        return self.target_key(task)
+        renditions = self._package(whole).join(whole, task, tracks, texts, partial(report_rest, report))
+        output = self._output(task, duration, renditions)
+        self._store.put(_output_json().dump_json(output).decode(), _output_key(task), "application/json")
+        return output
+
+    def finished(self, task: Task) -> Output | None:
+        """Return what the result of joined parts is; None where they are not, or another version did it."""
+        try:
+            return _output_json().validate_json(self._store.find(_output_key(task)) or b"")
+        # pydantic's ValidationError is one.
+        except ValueError:
+            return None
 
     def target_key(self, task: Task) -> str:
         """Return the key that `target_url` is to point at: of what is stored last."""
         return output_prefix(task.id, task.attempt) + FORMATS[task.format].target
+
+    def _output(self, task: Task, duration: float, renditions: Sequence[OutputRendition]) -> Output:
+        """Describe a result that is stored. Its bytes are what all workers have stored."""
+        best_first = sorted(renditions, key=lambda rendition: -rendition.width * rendition.height)
+        size = self._store.size(output_prefix(task.id, task.attempt))
+        return Output(round(duration, 3), size, tuple(best_first))
 
     def _run_sound(self, prepared: Prepared, folder: Path, uploads: Uploads, report: Report) -> Made:
         planned = prepared.plan
@@ -455,6 +479,10 @@ def _tracks(writers: Sequence[TrackWriter]) -> dict[str, Track]:
 
 def _source_key(task: Task) -> str:
     return f"{work_prefix(task.id, task.attempt)}source.json"
+
+
+def _output_key(task: Task) -> str:
+    return f"{work_prefix(task.id, task.attempt)}output.json"
 
 
 def _made_key(task: Task, number: int) -> str:

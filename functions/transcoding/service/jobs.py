@@ -24,7 +24,7 @@ from transcoding.errors import (
     UnavailableError,
     UnknownTaskError,
 )
-from transcoding.model import Part, Status, Task
+from transcoding.model import Output, Part, Status, Task
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.scratch import scratch_folder
 from transcoding.pipeline.transcoder import Prepared, Transcoder
@@ -175,7 +175,7 @@ class Job:
         return task if task and runs and task.parts else None
 
     def _attempt(self, task: Task, report: Report, deadline: float) -> Outcome:
-        def make() -> str | None:
+        def make() -> Output | None:
             prepared = self._transcoder.prepare(task, report, deadline - _RESERVE)
             parts = self._transcoder.parts(prepared)
             if parts:
@@ -187,19 +187,17 @@ class Job:
         return self._end(task, make)
 
     def _finish(self, task: Task, report: Report) -> Outcome:
-        def make() -> str:
-            key = self._transcoder.target_key(task)
-            # It is stored last: where it exists, a worker has joined the parts but could not record that.
-            if not self._outputs.holds(key):
-                key = self._transcoder.finish(task, self._parts.all(task), report)
-            return key
+        def make() -> Output:
+            # Where there is one, a worker has joined the parts but could not record that.
+            output = self._transcoder.finished(task)
+            return output or self._transcoder.finish(task, self._parts.all(task), report)
 
         return self._end(task, make)
 
-    def _end(self, task: Task, make: Callable[[], str | None]) -> Outcome:
+    def _end(self, task: Task, make: Callable[[], Output | None]) -> Outcome:
         """Make a task's result and end the task; without a result, the task goes on in parts."""
         try:
-            key = make()
+            output = make()
         except (LeaseLostError, RetryLaterError):
             raise
         except (TaskFailedError, OutOfTimeError) as error:
@@ -221,10 +219,11 @@ class Job:
             if self._table.release(task.id, task.lease_owner, *_fault(task.id, task.attempt)):
                 raise RetryLaterError(task.id) from None
             return Outcome.FAILED
-        if key is None:
+        if output is None:
             return Outcome.FANNED_OUT
         try:
-            succeeded = self._table.succeed(task.id, task.lease_owner, key)
+            key = self._transcoder.target_key(task)
+            succeeded = self._table.succeed(task.id, task.lease_owner, key, output)
         except UnavailableError as error:
             # Whether it was written is not known, so what is stored must stay. If it was not, another worker
             # takes the task up when the lease is over, and removes it.

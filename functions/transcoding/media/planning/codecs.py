@@ -36,8 +36,23 @@ def _mp4a(init_segment: bytes) -> str:
     return f"mp4a.40.{tag[1][0] >> 3}"
 
 
+def _vp09(init_segment: bytes) -> str:
+    # VPCodecConfigurationRecord (VP Codec ISO Media File Format Binding, 2.2): version and flags, then
+    # profile, level and, in the upper four bits, the bit depth.
+    at = init_segment.find(b"vpcC")
+    if at < 0:
+        raise ValueError("the init segment describes no VP9")
+    profile, level, depth = init_segment[at + 8 : at + 11]
+    return f"vp09.{profile:02}.{level:02}.{depth >> 4:02}"
+
+
 def _no_name(init_segment: bytes) -> str:
     return ""
+
+
+def _named(name: str) -> Callable[[bytes], str]:
+    """Return the `codec_string` of a codec that has one name, whatever its configuration."""
+    return lambda init_segment: name
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +88,9 @@ class PictureCodec:
     `crf_range`; None: none ever is. `pixels` is the last filter.
     `cost` is the work of encoding a pixel, relative to x264's. `reordered` is how many frames the encoder
     decodes ahead of the one that is shown. `in_parts`: parts of a picture may be encoded apart and joined.
-    `codec_string` returns the codecs parameter (RFC 6381) of an init segment; it raises ValueError where the
-    init segment describes another codec.
+    `codec_string` returns the codecs parameter (RFC 6381) of an init segment, which may be empty where MP4
+    does not hold the codec; it raises ValueError where the init segment describes another codec. A codec
+    without such a parameter has its name in the WebCodecs registry (W3C), or FFmpeg's.
     """
 
     name: str
@@ -155,8 +171,16 @@ VP9 = PictureCodec(
     crfs=MappingProxyType({360: 23, _LARGEST: 24}),
     cost=3.0,
     copyable_profiles=frozenset({"Profile 0"}),
+    codec_string=_vp09,
 )
-GIF = PictureCodec(name="gif", encoder=("-c:v", "gif"), pixels=_PALETTES, in_parts=False, choosable=False)
+GIF = PictureCodec(
+    name="gif",
+    encoder=("-c:v", "gif"),
+    pixels=_PALETTES,
+    in_parts=False,
+    choosable=False,
+    codec_string=_named("gif"),
+)
 
 AAC = SoundCodec(
     name="aac",
@@ -166,6 +190,17 @@ AAC = SoundCodec(
     segment_filter="aac_adtstoasc",
     codec_string=_mp4a,
 )
-OPUS = SoundCodec(name="opus", encoder=("-c:a", "libopus", "-b:a", "{bit_rate}"), cd_rates=False)
-MP3 = SoundCodec(name="mp3", encoder=("-c:a", "libmp3lame", "-b:a", "{bit_rate}"))
-PCM = SoundCodec(name="pcm_s16le", encoder=("-c:a", "pcm_s16le"), lossless=True, sample_bits=16)
+OPUS = SoundCodec(
+    name="opus",
+    encoder=("-c:a", "libopus", "-b:a", "{bit_rate}"),
+    cd_rates=False,
+    codec_string=_named("opus"),
+)
+MP3 = SoundCodec(name="mp3", encoder=("-c:a", "libmp3lame", "-b:a", "{bit_rate}"), codec_string=_named("mp3"))
+PCM = SoundCodec(
+    name="pcm_s16le",
+    encoder=("-c:a", "pcm_s16le"),
+    lossless=True,
+    sample_bits=16,
+    codec_string=_named("pcm-s16"),
+)

@@ -1,0 +1,48 @@
+"""What came out: the renditions of a result, as its caller is told of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from transcoding.media.packaging import hls
+from transcoding.media.planning.plan import SEGMENT_SECONDS, PicturePlan, Plan, SoundPlan
+from transcoding.model import OutputRendition
+
+
+def main_streams(plan: Plan) -> Sequence[PicturePlan | SoundPlan]:
+    """Return the streams that a caller is told of: the pictures or, without one, the sound."""
+    return plan.pictures or plan.streams
+
+
+def told(stream: PicturePlan | SoundPlan, rendition: hls.Rendition, samples: int) -> OutputRendition:
+    """Describe a rendition of `samples` frames; its bit rates are those of playlists, for all formats."""
+    rates = (rendition.codec, rendition.average_bit_rate, rendition.peak_bit_rate)
+    if not isinstance(stream, PicturePlan):
+        return OutputRendition(*rates)
+    constant = stream.frame_rate or (stream.facts.frame_rate if stream.facts.constant_frame_rate else None)
+    average = samples / rendition.duration if rendition.duration else 0.0
+    rate = round(float(constant or average), 3)
+    return OutputRendition(*rates, stream.width, stream.height, rate)
+
+
+def noted(path: Path) -> tuple[int, tuple[hls.Segment, ...]]:
+    """Return how many packets FFmpeg has noted of a file, and what they would be as segments.
+
+    The segments begin every `SEGMENT_SECONDS`, where packets are decoded then; times are in milliseconds.
+    """
+    length = SEGMENT_SECONDS * 1000
+    sizes: Counter[int] = Counter()
+    count = first = last = 0
+    with path.open(encoding="ascii") as file:
+        for count, line in enumerate(file, 1):
+            ticks, base, size = line.split()
+            numerator, denominator = base.split("/")
+            last = int(ticks) * int(numerator) * 1000 // int(denominator)
+            first = last if count == 1 else first
+            sizes[(last - first) // length] += int(size)
+    # The last packet is as long as the others on average.
+    end = round((last - first) * count / (count - 1)) if count > 1 else 0
+    starts = sorted(sizes)
+    return count, hls.closed([hls.Segment(n * length, max(end, n * length), sizes[n]) for n in starts])

@@ -1,0 +1,67 @@
+"""What a caller is told of a result is what the result is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.media.conftest import Result, ffprobe
+
+FILM = (
+    "-f lavfi -i testsrc2=s=854x480:r=25:d=13 -f lavfi -i sine=d=13 "
+    "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 50 -c:a aac -ac 2 {0}"
+)
+CODECS = {"mp4": "avc1", "mov": "avc1", "mkv": "avc1", "ts": "avc1", "webm": "vp09", "gif": "gif"}
+
+
+def told(result: Result) -> list[tuple[int, int, float, str]]:
+    assert result.output
+    return [(r.width, r.height, r.frame_rate, r.codec.partition(".")[0]) for r in result.output.renditions]
+
+
+def check_whole(result: Result, seconds: float) -> None:
+    assert result.output
+    assert result.output.duration == pytest.approx(seconds, abs=0.1)
+    assert result.output.bytes == sum(answer["ContentLength"] for answer in result.objects.values())
+    assert all(0 < r.bit_rate <= r.peak_bit_rate for r in result.output.renditions)
+
+
+@pytest.mark.parametrize("format", ["mp4", "mkv", "ts", "webm"])
+def test_a_file(clips, transcode, format):
+    result = transcode(clips("film.mp4", FILM), format, 1)
+    check_whole(result, 13)
+    assert told(result) == [(640, 360, 25.0, CODECS[format])]
+    packets = ffprobe(result.entry, "-select_streams", "v", "-show_packets")["packets"]
+    measured = sum(int(packet["size"]) for packet in packets) * 8 / 13
+    assert result.output.renditions[0].bit_rate == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.parametrize("format", ["m3u8", "mp4"])
+def test_parts_are_told_as_one_pass_is(clips, transcode, format):
+    clip = clips("film.mp4", FILM)
+    whole, parts = transcode(clip, format, 1), transcode(clip, format, 1, part_seconds=0.2)
+    check_whole(parts, 13)
+    assert told(parts) == told(whole)
+    rates = [r.output.renditions[0].bit_rate for r in (whole, parts)]
+    assert rates[1] == pytest.approx(rates[0], rel=0.1)
+
+
+def test_an_adaptive_result_best_first_as_its_playlist_says(clips, transcode):
+    result = transcode(clips("film.mp4", FILM), "mpd", 6)
+    check_whole(result, 13)
+    assert told(result) == [(854, 480, 25.0, "avc1"), (640, 360, 25.0, "avc1")]
+    master = (result.folder / "master.m3u8").read_text()
+    codecs = set(re.findall(r'CODECS="([^,"]+)', master))
+    assert {r.codec for r in result.output.renditions} == codecs
+
+
+@pytest.mark.parametrize(
+    ("format", "codec"), [("mp3", "mp3"), ("m4a", "mp4a.40.2"), ("ogg", "opus"), ("m3u8", "mp4a.40.2")]
+)
+def test_sound_alone(clips, transcode, format, codec):
+    clip = clips("sound.flac", "-f lavfi -i sine=d=13 -c:a flac {0}")
+    result = transcode(clip, format, 5)
+    check_whole(result, 13)
+    assert told(result) == [(0, 0, 0.0, codec.partition(".")[0])]
+    assert result.output.renditions[0].codec == codec
