@@ -4,32 +4,84 @@
 const video = document.querySelector("video");
 const errors = [];
 
-// How the page gets each kind of target into the video element, by the extension of its path.
-const attach = {
-  m3u8(url, giveUp) {
-    const hls = new Hls();
+// How each player gets a URL into the video element, with `buffer` seconds loaded ahead where that is not null. Each
+// gives a function that chooses a rendition by its height, for what it loads from then on; null: as the player sees fit.
+const players = {
+  "hls.js"(url, buffer, giveUp) {
+    // With little to load, it would not see in time that a network has become faster.
+    const short = { maxBufferLength: buffer, maxMaxBufferLength: buffer, abrEwmaSlowVoD: Hls.DefaultConfig.abrEwmaFastVoD };
+    const hls = new Hls(buffer === null ? {} : short);
+    // It tells of a load that it gives up for a smaller rendition's, too, and of what that one covers again.
+    const harmless = [Hls.ErrorDetails.INTERNAL_ABORTED, Hls.ErrorDetails.BUFFER_APPEND_NO_PROGRESS];
     hls.on(Hls.Events.ERROR, (_, data) => {
+      if (harmless.includes(data.details) || (data.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && !lacksData())) return;
       errors.push(`hls.js: ${data.details}${data.fatal ? " (fatal)" : ""}: ${data.error?.message ?? data.reason ?? ""}`);
       if (data.fatal) giveUp();
     });
     hls.loadSource(url);
     hls.attachMedia(video);
+    return (height) => (hls.nextLevel = hls.levels.findIndex((level) => level.height === height));
   },
-  mpd(url, giveUp) {
+  "dash.js"(url, buffer, giveUp) {
     const player = dashjs.MediaPlayer().create();
     player.on(dashjs.MediaPlayer.events.ERROR, ({ error }) => {
       errors.push(`dash.js: ${error.message ?? error} (code ${error.code})`);
       giveUp();
     });
     player.initialize(video, url, false);
+    if (buffer !== null) {
+      const limits = ["bufferTimeDefault", "bufferTimeAtTopQuality", "bufferTimeAtTopQualityLongForm"];
+      player.updateSettings({ streaming: { buffer: Object.fromEntries(limits.map((name) => [name, buffer])) } });
+    }
+    return (height) => {
+      player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: height === null } } } });
+      const chosen = player.getRepresentationsByType("video").find((representation) => representation.height === height);
+      if (chosen) player.setRepresentationForTypeById("video", chosen.id);
+    };
   },
-  mp4(url) {
-    video.src = url;
+  shaka(url, buffer, giveUp) {
+    const player = new shaka.Player();
+    const failed = (error) => giveUp(errors.push(`shaka: ${error.message} (code ${error.code})`));
+    player.addEventListener("error", ({ detail }) => failed(detail));
+    if (buffer !== null) player.configure("streaming.bufferingGoal", buffer);
+    // It would move on by itself where the decoder of a busy machine lags.
+    player.configure("streaming.stallEnabled", false);
+    player.attach(video).then(() => player.load(url)).catch(failed);
+    return (height) => {
+      player.configure("abr.enabled", height === null);
+      const chosen = player.getVariantTracks().find((track) => track.height === height);
+      if (chosen) player.selectVariantTrack(chosen);
+    };
   },
-  webm(url) {
+  chromium(url) {
     video.src = url;
   },
 };
+
+// When the page gave the decoder another codec, or took the video element from it: both show.
+const resets = [];
+const { changeType } = SourceBuffer.prototype;
+SourceBuffer.prototype.changeType = function (type) {
+  resets.push([video.currentTime, type]);
+  return changeType.call(this, type);
+};
+
+// The frames that were shown: media time in seconds, height, and the number that is in the picture. Its top row has ten
+// squares, the bits of the number, the least first: white is 1.
+const shown = [];
+const BITS = 10;
+const squares = new OffscreenCanvas(BITS, 1).getContext("2d", { willReadFrequently: true });
+squares.imageSmoothingEnabled = false;
+
+function note(frame) {
+  const { displayWidth, displayHeight } = frame;
+  const side = displayWidth / BITS;
+  squares.drawImage(frame, 0, 0.4 * side, displayWidth, 0.2 * side, 0, 0, BITS, 1);
+  const { data } = squares.getImageData(0, 0, BITS, 1);
+  let number = 0;
+  for (let bit = 0; bit < BITS; bit++) number |= (data[4 * bit] > 127) << bit;
+  shown.push([frame.timestamp / 1e6, displayHeight, number]);
+}
 
 // Whether the video waits for data: a busy machine has it wait for the decoder too, with all data there.
 function lacksData() {
@@ -42,23 +94,38 @@ function lacksData() {
   return !video.ended;
 }
 
-async function play({ url, until, rate, patience }) {
+// `changes` are made when their times are shown: of the height that is wanted, or of the network's bits a second.
+async function play({ url, player, until, rate, patience, buffer, changes }) {
   let started = false;
   const stalls = [];
   const jumps = [];
+  const coming = [...changes];
   await new Promise((done) => {
     setTimeout(() => done(errors.push(`not at the end after ${patience} s, but at ${video.currentTime} s`)), patience * 1000);
     video.onplaying = () => (started = true);
     video.onwaiting = () => started && lacksData() && stalls.push(video.currentTime);
     video.onseeking = () => started && jumps.push(video.currentTime);
+    video.onemptied = () => started && resets.push([video.currentTime, "emptied"]);
     video.onended = done;
     video.onerror = () => done(errors.push(`video: ${video.error.message} (code ${video.error.code})`));
     video.ontimeupdate = () => until !== null && video.currentTime >= until && done();
-    attach[new URL(url).pathname.split(".").pop()](url, done);
+    const choose = players[player](url, buffer, done);
+    const onframe = () => {
+      const frame = new VideoFrame(video);
+      note(frame);
+      frame.close();
+      while (coming.length && coming[0].at <= video.currentTime) {
+        const { height, bit_rate } = coming.shift();
+        if (bit_rate !== undefined) throttle(bit_rate);
+        else choose(height);
+      }
+      video.requestVideoFrameCallback(onframe);
+    };
+    video.requestVideoFrameCallback(onframe);
     video.defaultPlaybackRate = video.playbackRate = rate;
-    video.play().catch((error) => done(errors.push(`play(): ${error.message}`)));
+    video.onloadedmetadata = () => video.play().catch((error) => done(errors.push(`play(): ${error.message}`)));
   });
-  video.onwaiting = video.onseeking = video.ontimeupdate = null;
+  video.onwaiting = video.onseeking = video.onemptied = video.ontimeupdate = null;
   video.pause();
   const { totalVideoFrames, droppedVideoFrames } = video.getVideoPlaybackQuality();
   let played = 0;
@@ -70,11 +137,13 @@ async function play({ url, until, rate, patience }) {
     buffered,
     stalls,
     jumps,
+    resets: [...resets],
     errors,
     width: video.videoWidth,
     height: video.videoHeight,
     frames: totalVideoFrames,
     dropped: droppedVideoFrames,
+    shown: [...shown],
     sound_bytes: video.webkitAudioDecodedByteCount,
   };
 }

@@ -148,5 +148,9 @@ def _picture(plan: PicturePlan, track: Track) -> hls.Rendition:
 def _sound(plan: SoundPlan, track: Track) -> hls.Rendition:
     facts = plan.facts
     return replace(
-        _rendition(plan.name, track), language=facts.language, name=facts.name, channels=plan.channels
+        _rendition(plan.name, track),
+        language=facts.language,
+        name=facts.name,
+        channels=plan.channels,
+        sample_rate=plan.sample_rate,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import groupby
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from transcoding.media.packaging import subtitles as webvtt
-from transcoding.media.packaging.hls import Rendition, Subtitles, segment_name
+from transcoding.media.packaging.hls import Picture, Rendition, Subtitles, segment_name
 
 
 def manifest(
@@ -19,6 +21,8 @@ def manifest(
     Each rendition's init segment and segments are beside its playlist; segments are named after their start.
     """
     streams = [*pictures, sound] if sound else pictures
+    # A player that has loaded its first segment at `bandwidth` has each further one in time.
+    longest = max(rendition.seconds(segment) for rendition in streams for segment in rendition.segments)
     mpd = Element(
         "MPD",
         {
@@ -26,24 +30,38 @@ def manifest(
             "profiles": "urn:mpeg:dash:profile:isoff-live:2011",
             "type": "static",
             "mediaPresentationDuration": f"PT{max(r.duration for r in streams):.3f}S",
-            "minBufferTime": f"PT{max(r.target_duration for r in streams)}S",
+            "minBufferTime": f"PT{math.ceil(longest * 1000) / 1000:.3f}S",
         },
     )
     period = SubElement(mpd, "Period", {"id": "0", "start": "PT0S"})
     families = [list(group) for _, group in groupby(pictures, key=lambda rendition: rendition.codec_family)]
     for priority, renditions in enumerate(families, 1):
         adaptation_set = _adaptation_set(period, "video", renditions[0])
+        _set_limits(adaptation_set, [r.picture for r in renditions if r.picture])
         if len(families) > 1:
             # The same film in several codecs: a player takes the last that it can decode.
             adaptation_set.set("selectionPriority", str(priority))
         for rendition in renditions:
             _add_picture(adaptation_set, rendition)
     if sound:
-        _add_sound(_adaptation_set(period, "audio", sound), sound)
+        adaptation_set = _adaptation_set(period, "audio", sound)
+        # DASH-IF asks for a language; this is that of sound whose language is not known (BCP 47).
+        adaptation_set.set("lang", sound.language or "und")
+        _add_sound(adaptation_set, sound)
     for number, subtitle in enumerate(subtitles):
         _add_subtitles(period, number, subtitle)
     indent(mpd)
     return tostring(mpd, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _set_limits(adaptation_set: Element, pictures: Sequence[Picture]) -> None:
+    """Tell the most that a player needs for a set (DASH-IF interoperability points 4.3, 3.2.4)."""
+    widths, heights = [p.width for p in pictures], [p.height for p in pictures]
+    shape = Fraction(max(widths), max(heights))
+    adaptation_set.set("maxWidth", str(max(widths)))
+    adaptation_set.set("maxHeight", str(max(heights)))
+    adaptation_set.set("maxFrameRate", str(max(p.frame_rate for p in pictures)))
+    adaptation_set.set("par", f"{shape.numerator}:{shape.denominator}")
 
 
 def _add_picture(adaptation_set: Element, rendition: Rendition) -> None:
@@ -60,7 +78,9 @@ def _add_sound(adaptation_set: Element, rendition: Rendition) -> None:
         "schemeIdUri": "urn:mpeg:dash:23003:3:audio_channel_configuration:2011",
         "value": str(rendition.channels),
     }
-    _representation(adaptation_set, rendition).insert(0, Element("AudioChannelConfiguration", channels))
+    representation = _representation(adaptation_set, rendition)
+    representation.set("audioSamplingRate", str(rendition.sample_rate))
+    representation.insert(0, Element("AudioChannelConfiguration", channels))
 
 
 def _adaptation_set(period: Element, kind: str, rendition: Rendition) -> Element:

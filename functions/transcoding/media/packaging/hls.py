@@ -61,7 +61,7 @@ class Rendition:
 
     The init segment and the segments are named relative to that; WebVTT has no init segment and no codec.
     `timescale` is in ticks a second. `language` is a BCP 47 tag; it and `name` are empty where the source
-    has none. `picture` is set for pictures only, and `channels` for sound.
+    has none. `picture` is set for pictures only, and `channels` and `sample_rate` (Hz) for sound.
     """
 
     uri: str
@@ -73,6 +73,7 @@ class Rendition:
     name: str = ""
     picture: Picture | None = None
     channels: int = 0
+    sample_rate: int = 0
 
     def seconds(self, segment: Segment) -> float:
         """Return a segment's length."""

@@ -1,0 +1,111 @@
+"""An adaptive result, made in parts, in every player: its quality changes, by hand and with the network."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import m3u8
+import pytest
+
+from local.package import FFMPEG_DIR
+from tests.integration.inside import item
+from tests.integration.playback import Choose, Play, Playback, Player, Throttle, numbered
+
+#: Small clips become parts of 6 s.
+PARAMETERS = {"FanOutSeconds": "1", "PartSeconds": "1"}
+SECONDS = 60
+RATE = 12
+HEIGHTS = (720, 480, 360)
+#: Seconds of media that the players load ahead: a clip is short, and should not be loaded at once.
+BUFFER = 12
+
+BY_HAND = (Choose(0, 480), Choose(9, 720), Choose(18, 360))
+FAST, SLOW = 8, 30
+
+
+def network(best: int) -> tuple[Throttle, ...]:
+    """Return what a network does; the best rendition, of these bits a second, fits into it for a while."""
+    return (Throttle(0, 0.85 * best), Throttle(FAST, 3 * best), Throttle(SLOW, 0.58 * best))
+
+
+#: What plays which format.
+PLAYERS = {
+    "hls.js": ("hls.js", "m3u8"),
+    "dash.js": ("dash.js", "mpd"),
+    "shaka-hls": ("shaka", "m3u8"),
+    "shaka-dash": ("shaka", "mpd"),
+}
+CASES = [f"{name}-{how}" for name in PLAYERS for how in ("by-hand", "network")]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip whose frames have their numbers in them."""
+    path: Path = tmp_path_factory.mktemp("film") / "film.mp4"
+    picture = f"testsrc2=size=1280x720:rate={RATE}:duration={SECONDS},{numbered(1280)}"
+    command = [str(FFMPEG_DIR / "ffmpeg"), "-nostdin", "-v", "error", "-f", "lavfi", "-i", picture]
+    command += ["-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={SECONDS}"]
+    command += ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "24", "-c:a", "aac"]
+    subprocess.run([*command, str(path)], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def playbacks(
+    film: Path,
+    stack: Any,
+    upload: Callable[[Path], str],
+    transcode: Callable[..., dict[str, Any]],
+    player: Player,
+) -> dict[str, Playback]:
+    """How each case went; all are played side by side."""
+    source, urls = upload(film), {}
+    for extension in ("m3u8", "mpd"):
+        task = transcode(source, format=extension, task_config_temp_id=6, thumbnails=False)
+        assert task["status"] == 2, task
+        assert int(item(stack, task["id"])["parts"]["N"]) > 4
+        urls[extension] = task["target_url"]
+    best = max(variant.stream_info.bandwidth for variant in m3u8.load(urls["m3u8"]).playlists)
+    plays = [
+        Play(urls[extension], engine, buffer=BUFFER, changes=changes, patience=120)
+        for engine, extension in PLAYERS.values()
+        for changes in (BY_HAND, network(best))
+    ]
+    return dict(zip(CASES, player.play_together(plays), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_plays_to_its_end_and_every_frame_is_right(case: str, playbacks: dict[str, Playback]) -> None:
+    playback = playbacks[case]
+    assert playback.errors == []
+    assert (playback.stalls, playback.jumps, playback.resets) == ([], [], [])
+    assert playback.duration == pytest.approx(SECONDS, abs=0.1)
+    assert playback.played == pytest.approx(SECONDS, abs=0.1)
+    assert len(playback.buffered) == 1
+    assert playback.sound_bytes > 0
+    assert len(playback.shown) > SECONDS
+    wrong = [frame for frame in playback.shown if frame.number != round(frame.time * RATE)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+def test_every_quality_can_be_chosen(name: str, playbacks: dict[str, Playback]) -> None:
+    seen = [height for _, height in playbacks[f"{name}-by-hand"].heights]
+    # A player may begin with another one.
+    assert seen[-3:] == [choice.height for choice in BY_HAND]
+    assert set(seen) <= set(HEIGHTS)
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+def test_the_quality_follows_the_network(name: str, playbacks: dict[str, Playback]) -> None:
+    heights = playbacks[f"{name}-network"].heights
+    changes = list(pairwise(heights))
+    ups = [time for (_, before), (time, height) in changes if height > before and time > FAST]
+    downs = [time for (_, before), (time, height) in changes if height < before and time > SLOW]
+    assert ups, heights
+    assert downs, heights
+    assert ups[0] < downs[-1], heights
