@@ -23,13 +23,15 @@ def manifest(
     streams = [*pictures, sound] if sound else pictures
     # A player that has loaded its first segment at `bandwidth` has each further one in time.
     longest = max(rendition.seconds(segment) for rendition in streams for segment in rendition.segments)
+    duration = max(rendition.duration for rendition in streams)
     mpd = Element(
         "MPD",
         {
             "xmlns": "urn:mpeg:dash:schema:mpd:2011",
             "profiles": "urn:mpeg:dash:profile:isoff-live:2011",
             "type": "static",
-            "mediaPresentationDuration": f"PT{max(r.duration for r in streams):.3f}S",
+            # No longer than the media: a player would wait for what is missing.
+            "mediaPresentationDuration": f"PT{math.floor(duration * 1000) / 1000:.3f}S",
             "minBufferTime": f"PT{math.ceil(longest * 1000) / 1000:.3f}S",
         },
     )
