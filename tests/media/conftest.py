@@ -324,6 +324,11 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
 def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {
         "h264": ["-c:v", "libx264", "-preset", "fast", "-qp", "0"],
+        "hevc": [
+            *("-c:v", "libx265", "-preset", "superfast", "-forced-idr", "1", "-x265-params"),
+            "lossless=1:bframes=4:b-adapt=0:open-gop=0:scenecut=0:info=0:log-level=error",
+        ],
+        "av1": ["-c:v", "libsvtav1", "-preset", "10", "-svtav1-params", "lossless=1"],
         "vp9": ["-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", "-row-mt", "1"],
     }
     monkeypatch.setattr(codecs.PictureCodec, "options", lambda codec, rung, crf: options[codec.name])

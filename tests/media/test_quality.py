@@ -100,6 +100,35 @@ def test_so_does_vp9(clips, transcode, height, name):
 
 
 @FOUND
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+@pytest.mark.parametrize(
+    ("height", "name"),
+    [
+        (360, "meadow"),
+        pytest.param(360, "faces", marks=SLOW),
+        pytest.param(480, "meadow", marks=SLOW),
+        pytest.param(720, "pan", marks=SLOW),
+    ],
+)
+def test_so_do_newer_codecs_with_fewer_bits(clips, transcode, codec, height, name):
+    clip = footage(clips, name, height)
+    result = transcode(clip, "mp4", 5, codecs=codec, attempt=2)
+    assert vmaf(result, clip, 2) >= 93
+    plain = transcode(clip, "mp4", 5, attempt=2)
+    assert bit_rates(result)[0] < 0.95 * bit_rates(plain)[0]
+
+
+@FOUND
+@pytest.mark.parametrize(("codec", "peaks"), [("hevc", 1.0), ("av1", 1.5)])
+def test_newer_codecs_keep_to_the_bit_rate_too(clips, transcode, codec, peaks):
+    clip = footage(clips, "meadow", 360, ",noise=alls=30:allf=t")
+    average, peak = bit_rates(transcode(clip, "mp4", 5, codecs=codec, attempt=2))
+    cap = rung_for(360).max_bit_rate
+    assert cap * 0.5 <= average
+    assert peak <= cap * peaks
+
+
+@FOUND
 def test_a_picture_that_is_hard_to_encode_keeps_to_the_bit_rate(clips, transcode):
     clip = footage(clips, "meadow", 360, ",noise=alls=30:allf=t")
     average, peak = bit_rates(transcode(clip, "mp4", 5, attempt=2))

@@ -48,3 +48,16 @@ def test_renditions_of_one_codec_are_a_set_and_the_better_codec_is_preferred():
     assert [s.get("selectionPriority") for s in sets] == ["1", "2", None]
     alone = ElementTree.fromstring(manifest(LADDER[:3], None))
     assert [s.get("selectionPriority") for s in alone.iter(f"{MPD}AdaptationSet")] == [None]
+
+
+def test_a_player_must_know_pq_and_may_take_hlg_for_sdr():
+    for video_range, kind, curve in (
+        ("PQ", "EssentialProperty", "16"),
+        ("HLG", "SupplementalProperty", "18"),
+    ):
+        deep = replace(LADDER[3], picture=Picture(1920, 1080, 25, video_range))
+        parsed = ElementTree.fromstring(manifest([LADDER[0], deep], None))
+        plain, hdr = parsed.iter(f"{MPD}AdaptationSet")
+        assert [element.get("value") for element in hdr.iter(f"{MPD}{kind}")] == ["9", curve, "9"]
+        assert not list(plain.iter(f"{MPD}EssentialProperty"))
+        assert not list(plain.iter(f"{MPD}SupplementalProperty"))

@@ -169,3 +169,9 @@ def test_players_begin_with_a_moderate_rendition_of_the_first_codec():
     ]
     fast = m3u8.loads(master_playlist(LADDER[:1], None))
     assert len(fast.playlists) == 1
+
+
+def test_each_variant_tells_its_range():
+    deep = replace(LADDER[3], picture=Picture(1920, 1080, Fraction(25), "PQ"))
+    lines = [line for line in master_playlist([LADDER[0], deep], None).splitlines() if "STREAM-INF" in line]
+    assert ["VIDEO-RANGE=SDR" in lines[0], "VIDEO-RANGE=PQ" in lines[1]] == [True, True]

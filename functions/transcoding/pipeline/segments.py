@@ -141,7 +141,7 @@ def _rendition(name: str, track: Track) -> hls.Rendition:
 
 
 def _picture(plan: PicturePlan, track: Track) -> hls.Rendition:
-    picture = hls.Picture(plan.width, plan.height, plan.facts.frame_rate)
+    picture = hls.Picture(plan.width, plan.height, plan.facts.frame_rate, plan.video_range)
     return replace(_rendition(plan.name, track), picture=picture)
 
 

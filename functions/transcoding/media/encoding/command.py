@@ -10,7 +10,7 @@ from pathlib import Path
 from transcoding.media import languages
 from transcoding.media.ffmpeg.process import program
 from transcoding.media.ffmpeg.tools import Tools, input_options
-from transcoding.media.inspection.colour import Colour, is_common, is_hdr, meant
+from transcoding.media.inspection.colour import Colour, is_hdr, meant
 from transcoding.media.inspection.entries import reading
 from transcoding.media.inspection.facts import AudioFacts, EntryPoint, VideoFacts
 from transcoding.media.inspection.probe import MAX_PIXELS
@@ -145,7 +145,7 @@ def sample(
     for number, picture in enumerate(pictures):
         name, place, output = picture.name, folder / picture.name, 2 * number
         command += ["-map", f"[{name}]", "-fps_mode", "passthrough", *_time_base(facts)]
-        command += [*(picture.codec.no_scene_cuts if picture.aligned else ()), "-g", "9999"]
+        command += [*(picture.codec.beside if picture.aligned else ()), "-g", "9999"]
         command += [*picture.codec.options(picture.rung, crfs[name]), *single]
         command += ["-stats_enc_post:v", str(place / SIZES), "-stats_enc_post_fmt:v", "{size}"]
         # What comes out of the encoder is decoded in the same process, and stored nowhere.
@@ -232,17 +232,18 @@ def _shared_graph(pictures: Sequence[PicturePlan], span: Span | None) -> list[st
 
 def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str]:
     if picture.aligned:
-        options = ["-map", f"[{picture.name}]", *picture.codec.no_scene_cuts]
+        options = ["-map", f"[{picture.name}]"]
     else:
         options = ["-map", f"0:{picture.facts.index}"]
         if picture.copied:
             # Parses every packet, and so finds those that no player could parse.
-            return [*options, "-c:v", "copy", "-bsf:v", "trace_headers"]
+            return [*options, "-c:v", "copy", "-bsf:v", "trace_headers", *_tag(picture)]
         filters = [*_common_filters(picture, span), *_own_filters(picture, span)]
         options += ["-vf", ",".join(filters)]
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
     options += ["-fps_mode", "vfr", *_time_base(picture.facts)]
-    options += picture.codec.options(picture.rung, picture.crf)
+    options += [*picture.codec.options(picture.rung, picture.crf), *_tag(picture)]
+    options += picture.codec.beside if picture.aligned else []
     if not picture.codec.in_parts:
         return options
     # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
@@ -257,6 +258,10 @@ def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str
 def _time_base(facts: VideoFacts) -> list[str]:
     base = facts.time_base
     return [] if facts.constant_frame_rate else ["-enc_time_base", f"{base.numerator}:{base.denominator}"]
+
+
+def _tag(picture: PicturePlan) -> list[str]:
+    return ["-tag:v", picture.codec.tag] if picture.codec.tag else []
 
 
 def _span_filters(picture: PicturePlan, span: Span) -> list[str]:
@@ -283,21 +288,23 @@ def _own_filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
         scale += f":in_color_matrix={colour.matrix}:out_color_matrix={colour.matrix}"
     # Players guess missing colour tags, each in its own way: so the result has them all.
     tags = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
-    filters = [scale, f"setparams={tags}", *_to_hd(colour)]
+    filters = [scale, f"setparams={tags}", *_converted(colour, picture.colour)]
     if picture.held and (span is None or span.first):
         filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
     if picture.frame_rate:
         filters.append(f"fps={picture.frame_rate}")
-    return [*filters, "setsar=1", picture.codec.pixels]
+    return [*filters, "setsar=1", picture.codec.last_filter(picture.bits)]
 
 
-def _to_hd(colour: Colour) -> list[str]:
-    if is_common(colour):
+def _converted(colour: Colour, wanted: Colour) -> list[str]:
+    """Return the filters that bring a picture into other colours."""
+    if colour == wanted:
         return []
     # In these pixel formats, zscale takes every even size.
     pixels = "format=yuv420p10le|yuv422p10le|yuv444p10le"
-    if not is_hdr(colour):
-        return [pixels, "zscale=primaries=bt709:transfer=bt709:matrix=bt709"]
+    if not is_hdr(colour) or is_hdr(wanted):
+        told = f"primaries={wanted.primaries}:transfer={wanted.transfer}:matrix={wanted.matrix}"
+        return [pixels, f"zscale={told}"]
     return [
         pixels,
         f"zscale=transfer=linear:npl={_HDR_WHITE}",

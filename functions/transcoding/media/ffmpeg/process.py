@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO
 
 from transcoding.errors import Failure
@@ -42,6 +42,8 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 #: The variables that a process inherits from the worker. On Lambda, Python needs its libraries' path.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
+#: Of SVT-AV1's messages, only errors: it has no other way to say so.
+_QUIET = MappingProxyType({"SVT_LOG": "1"})
 
 #: The function's memory that the worker itself needs, bytes: Python with the AWS clients takes 100 MiB, and
 #: uploads under way take up to 128 MiB.
@@ -144,7 +146,7 @@ class Encoder:
         self._stderr: deque[str] = deque(maxlen=60)
         limits = encoding_limits()
         self._ends = time.monotonic() + limits.seconds
-        self._process = _start(command, limits, subprocess.PIPE, subprocess.PIPE)
+        self._process = _start(command, limits, subprocess.PIPE, subprocess.PIPE, _QUIET)
         self._readers = [
             threading.Thread(target=self._read_progress, args=[_text(self._process.stdout)], daemon=True),
             threading.Thread(target=self._read_errors, args=[_text(self._process.stderr)], daemon=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from transcoding.media.inspection.facts import VideoFacts
@@ -29,6 +30,8 @@ _COMMON_TRANSFERS = frozenset({"bt709", "bt470m", "bt470bg", "smpte170m", "iec61
 _COMMON_MATRICES = frozenset({"bt709", "bt470bg", "smpte170m"})
 
 _HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
+#: The formats of 16-bit words that hold three samples.
+_PACKED = re.compile("(444|555|565)(le|be)$")
 _RGB_FORMATS = ("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "x2rgb", "x2bgr", "pal8")
 
 
@@ -44,6 +47,20 @@ def is_common(colour: Colour) -> bool:
         and colour.transfer in _COMMON_TRANSFERS
         and colour.matrix in _COMMON_MATRICES
     )
+
+
+def shown(colour: Colour, *, hdr: bool) -> Colour:
+    """Return the colours that a result of a source of these colours has; `hdr`: it may be HDR."""
+    if is_common(colour):
+        return colour
+    return Colour("bt2020", colour.transfer, "bt2020nc") if hdr and is_hdr(colour) else HD
+
+
+def is_deep(video: VideoFacts) -> bool:
+    """Return whether its samples have more than 8 bits."""
+    # FFmpeg's names of all other formats do not say in which order the bytes of a word are.
+    name = video.pixel_format
+    return name.endswith(("le", "be")) and not _PACKED.search(name)
 
 
 def meant(video: VideoFacts) -> Colour:

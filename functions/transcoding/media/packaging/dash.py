@@ -40,6 +40,7 @@ def manifest(
     for priority, renditions in enumerate(families, 1):
         adaptation_set = _adaptation_set(period, "video", renditions[0])
         _set_limits(adaptation_set, [r.picture for r in renditions if r.picture])
+        _tell_colours(adaptation_set, renditions[0])
         if len(families) > 1:
             # The same film in several codecs: a player takes the last that it can decode.
             adaptation_set.set("selectionPriority", str(priority))
@@ -64,6 +65,21 @@ def _set_limits(adaptation_set: Element, pictures: Sequence[Picture]) -> None:
     adaptation_set.set("maxHeight", str(max(heights)))
     adaptation_set.set("maxFrameRate", str(max(p.frame_rate for p in pictures)))
     adaptation_set.set("par", f"{shape.numerator}:{shape.denominator}")
+
+
+def _tell_colours(adaptation_set: Element, rendition: Rendition) -> None:
+    """Tell that a picture is HDR (DASH-IF interoperability points, HDR profiles; ISO/IEC 23091-2's numbers).
+
+    HLG also looks right where it is taken for SDR; PQ does not, so a player must know it.
+    """
+    video_range = rendition.picture.video_range if rendition.picture else "SDR"
+    if video_range == "SDR":
+        return
+    kind, curve = ("EssentialProperty", 16) if video_range == "PQ" else ("SupplementalProperty", 18)
+    colours = (("ColourPrimaries", 9), ("TransferCharacteristics", curve), ("MatrixCoefficients", 9))
+    for place, (name, value) in enumerate(colours):
+        scheme = {"schemeIdUri": f"urn:mpeg:mpegB:cicp:{name}", "value": str(value)}
+        adaptation_set.insert(place, Element(kind, scheme))
 
 
 def _add_picture(adaptation_set: Element, rendition: Rendition) -> None:

@@ -48,11 +48,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The size of a variant's picture in pixels, and its frames per second."""
+    """The size of a variant's picture in pixels, its frames per second, and its range: SDR, PQ or HLG."""
 
     width: int
     height: int
     frame_rate: Fraction
+    video_range: str = "SDR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +210,7 @@ def _variant_line(variant: Sequence[Rendition], texts: Sequence[Rendition]) -> s
     if picture := variant[0].picture:
         attributes.append(f"RESOLUTION={picture.width}x{picture.height}")
         attributes.append(f"FRAME-RATE={float(picture.frame_rate):.3f}")
+        attributes.append(f"VIDEO-RANGE={picture.video_range}")
     if len(variant) > 1:
         attributes.append('AUDIO="audio"')
     if texts:

@@ -41,6 +41,8 @@ _TRIES = 3
 _TURN = 1.0
 #: FFmpeg lets no run of one stream be longer, bytes (movenc.c).
 _LONGEST_RUN = 1 << 20
+#: Muxers of the MP4 family, in which a codec may have several names.
+_TAGGED = frozenset({"mp4", "mov"})
 #: AV_PKT_DATA_SKIP_SAMPLES
 _SKIP_SAMPLES = 11
 #: The ffmpeg program's default: how long a transport stream's packets may wait to be decoded, microseconds.
@@ -185,6 +187,8 @@ def _add_stream(
         stream: Stream
         if isinstance(source, VideoStream):
             stream = _copy(container, source)
+            if container.format.name in _TAGGED:
+                stream.codec_context.codec_tag = source.codec_context.codec_tag
             depth = max(source.codec_context.reorder_depth, piece.content.reordered)
             durations = {sample.duration for sample in media.first}
             if len(durations) == 1:

@@ -6,6 +6,7 @@ Another codec is another constant here, named by the formats that hold it (`form
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -25,6 +26,41 @@ def _avc1(init_segment: bytes) -> str:
     if at < 0:
         raise ValueError("the init segment describes no H.264")
     return f"avc1.{init_segment[at + 5 : at + 8].hex()}"
+
+
+def _hvc1(init_segment: bytes) -> str:
+    # HEVCDecoderConfigurationRecord (ISO/IEC 14496-15, 8.3.3.1), written as its Annex E.3 says.
+    at = init_segment.find(b"hvcC")
+    if at < 0:
+        raise ValueError("the init segment describes no HEVC")
+    profile, flags, constraints, level = struct.unpack_from(">xB4s6sB", init_segment, at + 4)
+    space = ("", "A", "B", "C")[profile >> 6]
+    # The first flag is the lowest bit.
+    compatible = int(f"{int.from_bytes(flags):032b}"[::-1], 2)
+    tier = "H" if profile & 0x20 else "L"
+    parts = [f"hvc1.{space}{profile & 0x1F}", f"{compatible:X}", f"{tier}{level}"]
+    return ".".join([*parts, *(f"{byte:X}" for byte in constraints.rstrip(bytes(1)))])
+
+
+def _av01(init_segment: bytes) -> str:
+    # AV1CodecConfigurationRecord, and the codecs parameter (AV1 Codec ISO Media File Format Binding, 2.3, 5).
+    at = init_segment.find(b"av1C")
+    if at < 0:
+        raise ValueError("the init segment describes no AV1")
+    profile, flags = init_segment[at + 5 : at + 7]
+    bits = (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    name = f"av01.{profile >> 5}.{profile & 0x1F:02}{'H' if flags & 0x80 else 'M'}.{bits:02}"
+    # The colours are in a box of their own (ISO/IEC 14496-12, 12.1.5).
+    at = init_segment.find(b"colrnclx")
+    if at < 0:
+        return name
+    *colours, full_range = struct.unpack_from(">HHHB", init_segment, at + 8)
+    if (*colours, full_range) == (1, 1, 1, 0):
+        # BT.709, which a name without colours means.
+        return name
+    sampling = f"{flags >> 3 & 1}{flags >> 2 & 1}{flags & 3}"
+    told = ".".join(f"{number:02}" for number in colours)
+    return f"{name}.{flags >> 4 & 1}.{sampling}.{told}.{full_range >> 7}"
 
 
 def _mp4a(init_segment: bytes) -> str:
@@ -85,7 +121,8 @@ class PictureCodec:
 
     `encoder` are FFmpeg's options, with `{crf}` and what a `Rung` has in braces. `crfs` is the constant rate
     factor by the longest shorter side, in pixels, that it is for, where none is chosen for the source from
-    `crf_range`; None: none ever is. `pixels` is the last filter.
+    `crf_range`; None: none ever is. `pixels` is the last filter. `ten_bits`: it keeps ten of a picture's
+    bits, where there are more than eight, and HDR as it is. `least_side` is the encoder's, in pixels.
     `cost` is the work of encoding a pixel, relative to x264's. `reordered` is how many frames the encoder
     decodes ahead of the one that is shown. `in_parts`: parts of a picture may be encoded apart and joined.
     `codec_string` returns the codecs parameter (RFC 6381) of an init segment, which may be empty where MP4
@@ -95,18 +132,23 @@ class PictureCodec:
 
     name: str
     encoder: tuple[str, ...]
-    #: Keep the encoder from adding keyframes of its own where scenes change.
-    no_scene_cuts: tuple[str, ...] = ()
+    #: The name of its sample entry in MP4, where FFmpeg would choose another.
+    tag: str = ""
+    #: FFmpeg's options of one of several renditions that are made at once: without keyframes of the encoder's
+    #: own where scenes change, and in as much memory as they have together.
+    beside: tuple[str, ...] = ()
     crfs: Mapping[int, int] = field(default_factory=dict)
     crf_range: CrfRange | None = None
     pixels: str = "format=yuv420p"
+    ten_bits: bool = False
+    least_side: int = 2
     cost: float = 1.0
     reordered: int = 0
     in_parts: bool = True
     #: Whether callers may name it; else formats that have it have no other.
     choosable: bool = True
-    #: What every player of the last ten years decodes, by FFmpeg's names; `highest_level` is ten times the
-    #: codec's own number, as ffprobe reports it.
+    #: What every player of the codec decodes, by FFmpeg's names; `highest_level` as ffprobe reports it, which
+    #: has a scale for each codec.
     copyable_profiles: frozenset[str] = frozenset()
     copyable_pixels: frozenset[str] = frozenset({"yuv420p", "yuvj420p"})
     highest_level: int = 52
@@ -119,6 +161,10 @@ class PictureCodec:
     def options(self, rung: Rung, crf: float) -> list[str]:
         """Return FFmpeg's options of the encoder."""
         return [option.format(rung=rung, crf=f"{crf:g}") for option in self.encoder]
+
+    def last_filter(self, bits: int) -> str:
+        """Return the filter before the encoder, for a picture of so many bits a sample: 8 or 10."""
+        return "format=yuv420p10le" if bits > _BITS else self.pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,6 +193,8 @@ class SoundCodec:
 
 
 _LARGEST = 1 << 16
+#: Bits a sample of a picture that every player shows.
+_BITS = 8
 
 H264 = PictureCodec(
     name="h264",
@@ -154,12 +202,58 @@ H264 = PictureCodec(
         *("-c:v", "libx264", "-preset", "fast", "-profile:v", "high", "-crf", "{crf}"),
         *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}"),
     ),
-    no_scene_cuts=("-sc_threshold", "0"),
+    beside=("-sc_threshold", "0"),
     crfs=MappingProxyType({360: 20, _LARGEST: 21}),
     crf_range=CrfRange(18.0, 34.0, usual=25.0, fall=1.0, halving=6.0, step=0.5),
     reordered=2,
     copyable_profiles=frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
     codec_string=_avc1,
+)
+HEVC = PictureCodec(
+    name="hevc",
+    encoder=(
+        *("-c:v", "libx265", "-preset", "fast", "-crf", "{crf}"),
+        *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}"),
+        # An IDR frame at each keyframe, none elsewhere, and no frame that is shown before it follows it. Its
+        # description of itself is left out: it names the processor, and parts are to have the same headers.
+        # Fewer players have the high tier than a higher level.
+        *("-forced-idr", "1", "-x265-params"),
+        "open-gop=0:scenecut=0:high-tier=0:info=0:log-level=error",
+        # Dolby Vision's metadata describe another picture than the one that is made.
+        *("-dolbyvision", "0"),
+    ),
+    # Apple plays no other: HLS authoring specification 1.10.
+    tag="hvc1",
+    crfs=MappingProxyType({_LARGEST: 20}),
+    ten_bits=True,
+    least_side=16,
+    cost=2.0,
+    reordered=2,
+    copyable_profiles=frozenset({"Main", "Main 10"}),
+    copyable_pixels=frozenset({"yuv420p", "yuv420p10le"}),
+    # 5.1, in thirtieths.
+    highest_level=153,
+    codec_string=_hvc1,
+)
+_SVT_AV1 = "recode-loop=0:max-qp=50"
+AV1 = PictureCodec(
+    name="av1",
+    encoder=(
+        *("-c:v", "libsvtav1", "-preset", "8", "-crf", "{crf}"),
+        # The rate holds over a few seconds, and not exactly: where keyframes are encoded again to keep it,
+        # ordinary film gets worse long before the rate is reached.
+        *("-maxrate", "{rung.buffer_rate}", "-svtav1-params", _SVT_AV1, "-dolbyvision", "0"),
+    ),
+    beside=("-svtav1-params", f"{_SVT_AV1}:lp=2"),
+    crfs=MappingProxyType({_LARGEST: 28}),
+    ten_bits=True,
+    # Of smaller ones, it overwrites its own memory.
+    least_side=64,
+    copyable_profiles=frozenset({"Main"}),
+    copyable_pixels=frozenset({"yuv420p", "yuv420p10le"}),
+    # 5.1, counted from 2.0 in steps of a quarter.
+    highest_level=13,
+    codec_string=_av01,
 )
 VP9 = PictureCodec(
     name="vp9",

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 from types import MappingProxyType
 
-from transcoding.media.planning.codecs import AAC, GIF, H264, MP3, OPUS, PCM, VP9, PictureCodec, SoundCodec
+from transcoding.media.planning.codecs import (
+    AAC,
+    AV1,
+    GIF,
+    H264,
+    HEVC,
+    MP3,
+    OPUS,
+    PCM,
+    VP9,
+    PictureCodec,
+    SoundCodec,
+)
 
 
 class Packaging(Enum):
@@ -48,6 +60,8 @@ class Format:
     #: FFmpeg's name of the muxer that makes the file; of segments, that of the manifest.
     muxer: str
     muxer_options: tuple[str, ...] = ()
+    #: The muxers of codecs that it does not take.
+    other_muxers: Mapping[PictureCodec, str] = field(default_factory=dict)
     packaging: Packaging = Packaging.FILE
     pictures: tuple[PictureCodec, ...] = (H264,)
     sound: SoundCodec | None = AAC
@@ -88,6 +102,11 @@ class Format:
         wanted = names.split(",")
         return tuple(codec for codec in self.pictures if codec.name in wanted) or self.pictures[:1]
 
+    def holding(self, codecs: Sequence[PictureCodec]) -> Format:
+        """Return the format as it is for pictures in these codecs."""
+        muxer = next((self.other_muxers[codec] for codec in codecs if codec in self.other_muxers), self.muxer)
+        return self if muxer == self.muxer else replace(self, muxer=muxer, quicktime=False)
+
     @property
     def text_suffix(self) -> str:
         """What the file of one stream of subtitles ends with, without a dot."""
@@ -99,6 +118,8 @@ class Format:
         return "webvtt" if self.segmented else self.muxer
 
 
+#: The codecs of pictures that MP4 and Matroska hold, and segments.
+_PICTURES = (H264, HEVC, AV1)
 #: The index before the media, so that playback starts before the whole file is there.
 _FAST_START = ("-movflags", "+faststart")
 
@@ -112,6 +133,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "application/vnd.apple.mpegurl",
                 "hls",
                 packaging=Packaging.SEGMENTS,
+                pictures=_PICTURES,
                 text=("webvtt",),
             ),
             # With HLS playlists over the same segments.
@@ -121,16 +143,29 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "application/dash+xml",
                 "dash",
                 packaging=Packaging.SEGMENTS,
+                pictures=_PICTURES,
                 text=("webvtt",),
                 dash=True,
             ),
-            Format("mp4", "video.mp4", "video/mp4", "mp4", _FAST_START, text=("mov_text",), index=Index.MOOV),
+            Format(
+                "mp4",
+                "video.mp4",
+                "video/mp4",
+                "mp4",
+                _FAST_START,
+                pictures=_PICTURES,
+                text=("mov_text",),
+                index=Index.MOOV,
+            ),
             Format(
                 "mov",
                 "video.mov",
                 "video/quicktime",
                 "mov",
                 _FAST_START,
+                # FFmpeg writes AV1 into the newer kind of such files only, which players of this one read.
+                MappingProxyType({AV1: "mp4"}),
+                pictures=_PICTURES,
                 text=("mov_text",),
                 quicktime=True,
                 index=Index.MOOV,
@@ -141,6 +176,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "video/matroska",
                 "matroska",
                 ("-cues_to_front", "1"),
+                pictures=_PICTURES,
                 text=("subrip", "ass", "webvtt"),
                 index=Index.CUES,
             ),
@@ -160,7 +196,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                 "video/webm",
                 "webm",
                 ("-cues_to_front", "1"),
-                pictures=(VP9,),
+                pictures=(VP9, AV1),
                 sound=OPUS,
                 needs_picture=True,
                 index=Index.CUES,

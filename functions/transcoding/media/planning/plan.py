@@ -9,7 +9,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from transcoding.errors import Failure, TaskFailedError
-from transcoding.media.inspection.colour import is_common, meant
+from transcoding.media.inspection.colour import Colour, is_deep, is_hdr, meant, shown
 from transcoding.media.inspection.facts import AudioFacts, SourceFacts, TextFacts, VideoFacts
 from transcoding.media.planning.codecs import Choice, PictureCodec, SoundCodec
 from transcoding.media.planning.formats import Format
@@ -44,6 +44,8 @@ _COPYABLE_SAMPLE_RATES = frozenset({32_000, 44_100, 48_000})
 _IN_STEP, _OUT_OF_STEP = 0.001, 0.02
 #: Containers whose clocks may jump. FFmpeg lets their times begin with the first stream that it reads.
 _CLOCKED = frozenset({"mpegts", "mpeg", "ogg"})
+#: By FFmpeg's names of transfer curves.
+_VIDEO_RANGES = MappingProxyType({"smpte2084": "PQ", "arib-std-b67": "HLG"})
 _TRIED = "an attempt that copied has failed"
 _ALIGNED = "renditions have their keyframes in common"
 _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
@@ -79,6 +81,21 @@ class PicturePlan:
     def copied(self) -> bool:
         """Whether the stream is taken over bit by bit."""
         return not self.obstacle
+
+    @property
+    def colour(self) -> Colour:
+        """The result's colours."""
+        return shown(meant(self.facts), hdr=self.codec.ten_bits)
+
+    @property
+    def bits(self) -> int:
+        """How many bits a sample of the result has: 8 or 10."""
+        return 10 if self.codec.ten_bits and (is_deep(self.facts) or is_hdr(self.colour)) else 8
+
+    @property
+    def video_range(self) -> str:
+        """VIDEO-RANGE of the HLS playlist: SDR, PQ or HLG."""
+        return _VIDEO_RANGES.get(self.colour.transfer, "SDR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +225,7 @@ def plan(
     copied = any(picture.copied for picture in pictures)
     seconds = copyable_segment_seconds(source.keyframes or (), source.duration) if copied else None
     return Plan(
-        format=target,
+        format=target.holding([picture.codec for picture in pictures]),
         duration=duration,
         pictures=pictures,
         sound=sound,
@@ -284,7 +301,12 @@ def _plan_pictures(
         obstacle = obstacle if may_copy else _TRIED
         if not obstacle and target.segmented:
             obstacle = _segments_obstacle(source, video, late)
-        rung = rung_for(min(width, height))
+        if obstacle and min(width, height) < codec.least_side:
+            raise TaskFailedError(
+                Failure.DIMENSIONS_UNSUPPORTED,
+                f"The picture would be {width}x{height}; {codec.name} takes no side of less than "
+                f"{codec.least_side} pixels. Ask for h264.",
+            )
         pictures.append(
             PicturePlan(
                 name=name,
@@ -293,7 +315,7 @@ def _plan_pictures(
                 obstacle=obstacle,
                 width=width,
                 height=height,
-                rung=rung,
+                rung=rung_for(min(width, height)),
                 crf=choices[name].crf if name in choices else codec.crf(min(width, height)),
                 start=start,
                 held=held,
@@ -372,8 +394,11 @@ def _picture_obstacle(source: SourceFacts, codec: PictureCodec, size: tuple[int,
         (video.pixel_format not in codec.copyable_pixels, f"its pixels are {video.pixel_format}"),
         (video.full_range, "its colours are full range"),
         # A picture without colour tags may be copied: players guess them from its size, as `meant` does.
-        (not is_common(colour), f"its colours are {colour.primaries}, {colour.transfer}"),
-        (video.level > codec.highest_level, f"its level is {video.level / 10}"),
+        (
+            colour != shown(colour, hdr=codec.ten_bits),
+            f"its colours are {colour.primaries}, {colour.transfer}",
+        ),
+        (video.level > codec.highest_level, f"its level is over {codec.highest_level}"),
         (video.interlaced, "it is interlaced"),
         (video.rotation != 0 or video.mirrored, "it is not stored upright"),
         (video.trimmed, "an edit list hides some of it"),
