@@ -36,7 +36,7 @@ def every_case() -> Iterator[Case]:
             if (target.needs_picture and not clip.frames) or (target.needs_sound and not clip.channels):
                 continue
             seen = set()
-            for quality in (ORIGINAL, 4, 3, 2, 1) if clip.frames and target.picture else (ORIGINAL,):
+            for quality in (ORIGINAL, 4, 3, 2, 1) if clip.frames and target.pictures else (ORIGINAL,):
                 side = short_side(clip, target, quality)
                 if side not in seen:
                     yield clip, target, quality
@@ -50,7 +50,7 @@ def covering(cases: Sequence[Case]) -> set[Case]:
         clip, target, quality = case
         found: set[Any] = {(target, quality), (target, bool(clip.frames), bool(clip.channels))}
         # What is left out says nothing of the source.
-        whole = (target.picture or not clip.frames) and (target.sound or not clip.channels)
+        whole = (target.pictures or not clip.frames) and (target.sound or not clip.channels)
         return found | {clip} if whole else found
 
     missing = set().union(*map(occurring, cases))
@@ -89,7 +89,8 @@ def test_a_source(clips, transcode, clip, target, quality):
     # The last packet may have no length.
     assert float(report["duration"]) == pytest.approx(clip.seconds, abs=SLACK + 1 / clip.frame_rate)
     streams = result.streams()
-    codecs = {"video": clip.frames and target.picture, "audio": clip.channels and target.sound}
+    picture = next(iter(target.pictures), None)
+    codecs = {"video": clip.frames and picture, "audio": clip.channels and target.sound}
     assert {kind: s["codec_name"] for kind, s in streams.items()} == {
         k: c.name for k, c in codecs.items() if c
     }

@@ -21,7 +21,7 @@ from transcoding.media.packaging.fragments import Content
 from transcoding.media.packaging.hls import Subtitles
 from transcoding.media.planning.plan import PicturePlan, Plan, SoundPlan
 from transcoding.model import OutputRendition, Task
-from transcoding.pipeline.output import main_streams, noted, told
+from transcoding.pipeline.output import listed, main_streams, told
 from transcoding.pipeline.progress import POLL, Report
 from transcoding.pipeline.track import Track
 from transcoding.pipeline.uploads import Uploads
@@ -128,13 +128,15 @@ class _File:
         return renditions
 
     def _told(self, stream: PicturePlan | SoundPlan) -> OutputRendition:
-        """Describe the stream, from what FFmpeg has noted of its packets. Its codec is that of the file."""
+        """Describe the stream, from its packets in the file, which copied ones tell of nowhere else."""
         described = process.run(
             command.description(self._tools, self._path, stream), process.probing_limits(PROBE_TIMEOUT)
         )
         codec = stream.codec.codec_string(described.stdout)
-        packets, segments = noted(self._path.with_name(command.NOTES))
-        return told(stream, hls.Rendition("", "", codec, 1000, segments), packets)
+        listing = self._path.with_name("packets.txt")
+        process.run(command.packets(self._tools, self._path, stream, listing), process.encoding_limits())
+        count, segments = listed(listing)
+        return told(stream, hls.Rendition("", "", codec, 1000, segments), count)
 
 
 def _media(track: Track) -> hls.Rendition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from transcoding.media.packaging import hls
@@ -27,19 +28,22 @@ def told(stream: PicturePlan | SoundPlan, rendition: hls.Rendition, samples: int
     return OutputRendition(*rates, stream.width, stream.height, rate)
 
 
-def noted(path: Path) -> tuple[int, tuple[hls.Segment, ...]]:
-    """Return how many packets FFmpeg has noted of a file, and what they would be as segments.
+def listed(path: Path) -> tuple[int, tuple[hls.Segment, ...]]:
+    """Return how many packets a listing of FFmpeg's framecrc has, and what they would be as segments.
 
     The segments begin every `SEGMENT_SECONDS`, where packets are decoded then; times are in milliseconds.
     """
     length = SEGMENT_SECONDS * 1000
     sizes: Counter[int] = Counter()
+    tick = Fraction(0)
     count = first = last = 0
     with path.open(encoding="ascii") as file:
-        for count, line in enumerate(file, 1):
-            ticks, base, size = line.split()
-            numerator, denominator = base.split("/")
-            last = int(ticks) * int(numerator) * 1000 // int(denominator)
+        for line in file:
+            if line.startswith("#"):
+                tick = Fraction(line.split()[2]) if line.startswith("#tb") else tick
+                continue
+            _, decoded, _, _, size, *_ = line.split(",")
+            count, last = count + 1, int(int(decoded) * tick * 1000)
             first = last if count == 1 else first
             sizes[(last - first) // length] += int(size)
     # The last packet is as long as the others on average.

@@ -37,9 +37,6 @@ FRAMES, PACKETS = "frames.txt", "packets.txt"
 SCORES, SIZES = "scores.csv", "sizes.txt"
 #: Of so many frames of a sample, one is compared: that takes longer than encoding it.
 _COMPARED = 2
-#: The file beside a result in one file in which FFmpeg notes each packet of its picture or, without one, of
-#: its sound: when it is decoded, in ticks, the length of a tick in seconds, and its bytes.
-NOTES = "packets.txt"
 
 #: The brightness of white paper in HDR, nits (ITU-R BT.2408), which becomes the white of SDR, nearly.
 _HDR_WHITE = 203
@@ -88,9 +85,6 @@ def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
             command += _picture_options(picture)
         command += _sound_options(plan.sound) if plan.sound else []
         command += [*_text_options(plan), *_labels(plan, *plan.streams, *plan.texts)]
-        kind = "v" if plan.pictures else "a"
-        command += [f"-stats_mux_pre:{kind}", str(folder / NOTES)]
-        command += [f"-stats_mux_pre_fmt:{kind}", "{dts} {tb} {size}"]
         command += [*_clean(), "-f", plan.format.muxer, *plan.format.muxer_options]
         command += [str(folder / plan.format.target)]
     return command
@@ -100,8 +94,18 @@ def description(tools: Tools, path: Path, stream: PicturePlan | SoundPlan) -> li
     """Return the command that writes an init segment of a file's picture or sound to standard output."""
     kind = "v" if isinstance(stream, PicturePlan) else "a"
     command = [str(tools.ffmpeg), "-v", "error", "-nostdin", *input_options(str(path)), "-i", str(path)]
-    command += ["-map", f"0:{kind}:0", "-c", "copy", f"-frames:{kind}", "1", "-f", "mp4"]
-    return [*command, "-movflags", "+empty_moov+default_base_moof", "pipe:1"]
+    command += ["-map", f"0:{kind}:0", "-c", "copy", f"-frames:{kind}", "1"]
+    if isinstance(stream, SoundPlan) and stream.codec.segment_filter:
+        command += ["-bsf:a", stream.codec.segment_filter]
+    command += ["-f", "mp4"]
+    return [*command, "-movflags", "+empty_moov+delay_moov+default_base_moof", "pipe:1"]
+
+
+def packets(tools: Tools, path: Path, stream: PicturePlan | SoundPlan, listing: Path) -> list[str]:
+    """Return the command that lists the packets of a file's picture or sound, as FFmpeg's framecrc does."""
+    kind = "v" if isinstance(stream, PicturePlan) else "a"
+    command = [str(tools.ffmpeg), "-v", "error", "-nostdin", *input_options(str(path)), "-i", str(path)]
+    return [*command, "-map", f"0:{kind}:0", "-c", "copy", "-f", "framecrc", str(listing)]
 
 
 def picture(
