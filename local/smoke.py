@@ -76,7 +76,7 @@ class Service:
         buckets = outputs["SourceBucket"], outputs["OutputBucket"]
         return cls(outputs["ApiUrl"], key["value"], *buckets, s3, here=False)
 
-    def call(self, method: str, name: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, method: str, name: str, /, **parameters: Any) -> dict[str, Any]:
         """Call the API and return its response. Raises SmokeError where `errcode` is not 1000."""
         url, body = f"{self.api_url}/transcoding/api/{name}", None
         if method == "GET":

@@ -27,7 +27,7 @@ def _run(home: Path) -> tuple[int, list[str]]:
 def test_all_is_well(stack: Stack, stack_home: Path, s3: Any) -> None:
     before = s3.list_objects_v2(Bucket=stack["source_bucket"])["KeyCount"]
     code, (_, *rows) = _run(stack_home)
-    assert code == 0, rows
+    assert code == 0, "\n".join(rows)
     assert {row.split()[0] for row in rows} == {"OK"}
     assert len(rows) == 14
     assert s3.list_objects_v2(Bucket=stack["source_bucket"])["KeyCount"] == before
