@@ -60,7 +60,7 @@ up: $(PROJECT) $(MINISTACK) $(FFMPEG) ## start the service; .local/stack.json sa
 down: $(PROJECT) ## stop the service; its data stays
 	@$(RUN) -m local down
 
-start-api: up build ## serve the five calls with `sam local start-api`, on the running service's data
+start-api: up build ## serve the API with `sam local start-api`, on the running service's data
 	@$(RUN) -m local.sam_env start-api
 
 FUNCTION ?= WorkerFunction

@@ -19,17 +19,22 @@ from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).parent.parent
 TARGET = ROOT / "docs" / "openapi.json"
-FUNCTIONS = ("create_transcode", "get_transcodes", "get_transcode", "delete_transcode", "delete_transcodes")
+FUNCTIONS = (
+    *("create_transcode", "get_transcodes", "get_transcode", "delete_transcode", "delete_transcodes"),
+    *("create_upload", "complete_upload"),
+)
 
 #: The functions read their environment when they are imported. No AWS service is called.
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "none",
     "AWS_SECRET_ACCESS_KEY": "none",
     "AWS_DEFAULT_REGION": "us-east-1",
+    "MAX_SOURCE_BYTES": "1",
     "OUTPUT_BASE_URL": "none",
     "OUTPUT_BUCKET": "none",
     "QUEUE_URL": "none",
     "TABLE_NAME": "none",
+    "UPLOAD_BUCKET": "none",
 }
 
 
@@ -58,8 +63,9 @@ def describe() -> dict[str, Any]:
         "info": {
             "title": "Transcoding API",
             "version": "1.0.0",
-            "description": "Video transcoding: create tasks, follow them, delete them. Every response is "
-            "an object with `errcode` (1000 on success, else 1000 + the HTTP status) and `msg`.",
+            "description": "Video transcoding: upload sources, create tasks, follow them, delete "
+            "them. Every response is an object with `errcode` (1000 on success, else 1000 + the HTTP status) "
+            "and `msg`.",
         },
         "servers": [
             {

@@ -44,7 +44,7 @@ def run(stack: Stack, source: str, target_format: str, quality: int) -> bool:
 
 
 def call(stack: Stack, method: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Call one of the five endpoints and return the response's JSON, whatever its HTTP status."""
+    """Call the API and return the response's JSON, whatever its HTTP status."""
     url = f"{stack['api_url']}/transcoding/api/{name}"
     headers = {"x-api-key": stack["api_key"]}
     body = None

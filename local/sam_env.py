@@ -29,6 +29,8 @@ from local.stack import HOME, Stack
 
 #: The task that the sample events name, as an item of DynamoDB.
 SAMPLE_TASK = ROOT / "events" / "task.json"
+#: The upload that the sample event completes: it is complete already.
+_SAMPLE_UPLOAD = {"Key": "0" * 32 + "/sample.mp4", "Body": b"sample"}
 
 #: Linux's option to bind an address that does not exist yet: the first container makes the engine's network.
 _IP_FREEBIND = 15
@@ -43,13 +45,18 @@ def variables(stack: Stack, endpoint_url: str) -> dict[str, dict[str, str]]:
             "TABLE_NAME": stack["table"],
             "QUEUE_URL": stack["queue_url"],
             "OUTPUT_BUCKET": stack["output_bucket"],
+            "UPLOAD_BUCKET": stack["upload_bucket"],
             "OUTPUT_BASE_URL": stack["output_base_url"],
         }
     }
 
 
 def store_sample(stack: Stack, *, renew: bool) -> None:
-    """Store the task that the sample events name, waiting, and its source. `renew`: also where it exists."""
+    """Store what the sample events name: a task, waiting, its source, and an upload.
+
+    `renew`: the task also where it exists.
+    """
+    client("s3", stack["aws_endpoint_url"]).put_object(Bucket=stack["upload_bucket"], **_SAMPLE_UPLOAD)
     item: dict[str, Any] = json.loads(SAMPLE_TASK.read_text())
     dynamodb = client("dynamodb", stack["aws_endpoint_url"])
     found = dynamodb.get_item(TableName=stack["table"], Key={"id": item["id"]})

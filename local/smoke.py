@@ -18,6 +18,8 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.message import Message
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin
@@ -36,6 +38,7 @@ _FINAL = {2: "succeeded", 3: "failed", 4: "deleted"}
 #: The source clips: a film that has to be encoded, and a clip that fits as it is.
 _RATE, _SECONDS = 25, 6
 _FILM, _CLIP = "film.mkv", "clip.mp4"
+_LARGE = "large.mp4"
 _CODECS = {_FILM: "mpeg4 -q:v 4", _CLIP: "libx264 -preset veryfast -pix_fmt yuv420p"}
 
 
@@ -73,7 +76,7 @@ class Service:
         buckets = outputs["SourceBucket"], outputs["OutputBucket"]
         return cls(outputs["ApiUrl"], key["value"], *buckets, s3, here=False)
 
-    def call(self, method: str, name: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, method: str, name: str, /, **parameters: Any) -> dict[str, Any]:
         """Call the API and return its response. Raises SmokeError where `errcode` is not 1000."""
         url, body = f"{self.api_url}/transcoding/api/{name}", None
         if method == "GET":
@@ -90,16 +93,25 @@ class Service:
         self, url: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> bytes:
         """Return what a URL gives, also the API's refusals. Raises SmokeError for any other error."""
+        return self._open(url, method, body, headers or {})[0]
+
+    def put_part(self, url: str, part: bytes) -> str:
+        """Send a part of an upload and return its ETag. Raises SmokeError."""
+        return self._open(url, "PUT", part, {})[1]["ETag"]
+
+    def _open(
+        self, url: str, method: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[bytes, Message]:
         proxies = [urllib.request.ProxyHandler({})] if self.here else []
-        request = urllib.request.Request(url, body, headers or {}, method=method)
+        request = urllib.request.Request(url, body, headers, method=method)
         try:
             with urllib.request.build_opener(*proxies).open(request, timeout=60) as response:
-                return bytes(response.read())
+                return bytes(response.read()), response.headers
         except urllib.error.HTTPError as error:
             with error:
                 content = error.read()
             if content.startswith(b'{"errcode"'):
-                return content
+                return content, error.headers
             raise SmokeError(f"HTTP {error.code} from {url.partition('?')[0]}") from error
 
 
@@ -139,7 +151,7 @@ class Report:
 
 
 class Smoke:
-    """One try: a task from S3, one from a URL, one that is copied; then listing and deleting them.
+    """One try: a task from S3, one from a URL, one that is copied, one of an upload; then listing, deleting.
 
     `url` is of a video on the public Internet. Without one, a service on AWS gets a clip's presigned URL. The
     service on this machine has to refuse that: it leads to this machine, which is not public.
@@ -150,10 +162,11 @@ class Smoke:
         self._url = url
         self._tasks: dict[str, str] = {}
         self._picture = ""
+        self._uploaded = ""
         self._prefix = f"smoke-{uuid.uuid4().hex}/"
 
     def run(self) -> Report:
-        """Do all steps. Nothing is left of them in the source bucket."""
+        """Do all steps. Nothing is left of them in the buckets of sources."""
         report = Report()
         with tempfile.TemporaryDirectory() as folder:
             self._folder = Path(folder)
@@ -165,6 +178,9 @@ class Smoke:
                     self._service.s3.delete_object(
                         Bucket=self._service.source_bucket, Key=self._prefix + name
                     )
+                if self._uploaded:
+                    bucket, _, key = self._uploaded.removeprefix("s3://").partition("/")
+                    self._service.s3.delete_object(Bucket=bucket, Key=key)
         return report
 
     def _transcode(self, report: Report) -> None:
@@ -173,6 +189,8 @@ class Smoke:
         report.check("create: from S3", "OK", lambda: self._create("S3", sources + _FILM, 1, "m3u8"))
         report.check("create: from a URL", "OK", lambda: self._create("URL", self._source_url(), 1, "mp4"))
         report.check("create: to be copied", "OK", lambda: self._create("copy", sources + _CLIP, 5, "mp4"))
+        report.check("upload by URLs", "2 parts", self._upload_by_urls)
+        report.check("create: of an upload", "OK", lambda: self._create("upload", self._uploaded, 5, "mp4"))
         report.check("from S3: HLS", encoded, lambda: _content(self._result("S3")))
         if self._service.here and not self._url:
             report.check("from a URL of this machine", "failed 1004", lambda: self._outcome("URL"))
@@ -181,10 +199,11 @@ class Smoke:
         else:
             report.check("from a URL: MP4", encoded, lambda: _content(self._result("URL")))
         report.check("copied: its picture", self._picture, lambda: _digest(self._result("copy")))
-        report.check("list", "3 of 3", self._listed)
+        report.check("of an upload: MP4", f"{_RATE * 2} frames", lambda: _content(self._result("upload")))
+        report.check("list", "4 of 4", self._listed)
         report.check("delete-transcode", "deleted, 0 objects", lambda: self._delete("S3"))
-        report.check("delete-transcodes", "deleted, 0 objects", lambda: self._delete("URL", "copy"))
-        report.check("list", "0 of 3", self._listed)
+        report.check("delete-transcodes", "deleted, 0 objects", lambda: self._delete("URL", "copy", "upload"))
+        report.check("list", "0 of 4", self._listed)
 
     def _upload(self) -> str:
         inputs = f"-f lavfi -i testsrc2=s=1280x720:r={_RATE}:d={_SECONDS} -f lavfi -i sine=d={_SECONDS}"
@@ -194,6 +213,26 @@ class Smoke:
             self._service.s3.upload_file(path, self._service.source_bucket, self._prefix + name)
         self._picture = _digest(self._folder / _CLIP)
         return f"{len(_CODECS)} clips"
+
+    def _upload_by_urls(self) -> str:
+        """Upload a clip of two parts as callers do, without AWS credentials; send the second part later."""
+        path = self._folder / _LARGE
+        noise = f"-f lavfi -i nullsrc=s=640x360:r={_RATE}:d=2,geq=random(1)*255:128:128"
+        codec = f"-c:v libx264 -preset veryfast -qp 10 -pix_fmt yuv420p -g {_RATE}"
+        _ffmpeg(*f"{noise} {codec}".split(), str(path))
+        call, file = partial(self._service.call, "POST", "create-upload"), path.read_bytes()
+        begun = call(name=path.name, size=len(file))
+        size = begun["part_size"]
+        parts = [file[start : start + size] for start in range(0, len(file), size)]
+        self._service.put_part(begun["urls"][0], parts[0])
+        resumed = call(upload_id=begun["upload_id"])
+        etags = [
+            etag or self._service.put_part(url, part)
+            for etag, url, part in zip(resumed["etags"], resumed["urls"], parts, strict=True)
+        ]
+        complete = {"upload_id": begun["upload_id"], "etags": etags}
+        self._uploaded = self._service.call("POST", "complete-upload", **complete)["origin_url"]
+        return f"{len(parts)} parts"
 
     def _source_url(self) -> str:
         key = {"Bucket": self._service.source_bucket, "Key": self._prefix + _FILM}

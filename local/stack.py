@@ -27,6 +27,7 @@ class Stack(TypedDict):
     aws_endpoint_url: str
     region: str
     source_bucket: str
+    upload_bucket: str
     output_bucket: str
     output_base_url: str
     table: str
@@ -47,7 +48,9 @@ def start(home: Path = HOME, parameters: dict[str, str] | None = None, port: int
     emulator.start(port)
     # The emulator has no CDN: its S3 is one.
     delivery = {"Delivery": "cdn", "OutputBaseUrl": f"{emulator.url}/{BUCKETS['OutputBucket']}"}
-    deploy(package.build(PARAMETERS | delivery | (parameters or {})), emulator.url)
+    # The origin of pages that the API serves. (The emulator itself answers pages of any origin.)
+    uploads = {"UploadOrigins": emulator.url}
+    deploy(package.build(PARAMETERS | delivery | uploads | (parameters or {})), emulator.url)
     stack = _describe(emulator.url)
     (home / "stack.json").write_text(json.dumps(stack, indent=2) + "\n")
     return stack
@@ -70,6 +73,7 @@ def _describe(endpoint_url: str) -> Stack:
         "aws_endpoint_url": endpoint_url,
         "region": REGION,
         "source_bucket": outputs["SourceBucket"],
+        "upload_bucket": outputs["UploadBucket"],
         "output_bucket": outputs["OutputBucket"],
         "output_base_url": outputs["OutputBaseUrl"],
         "table": outputs["Table"],

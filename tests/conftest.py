@@ -34,6 +34,7 @@ from transcoding.model import Output, OutputRendition
 REGION = "eu-west-1"
 TABLE = "tasks"
 BUCKET = "outputs"
+UPLOADS = "uploads-5e63a3c1"
 QUEUE_URL = f"https://sqs.{REGION}.amazonaws.com/123456789012/jobs"
 
 ENVIRONMENT = {
@@ -45,7 +46,9 @@ ENVIRONMENT = {
     "POWERTOOLS_METRICS_NAMESPACE": "Transcoding",
     "TABLE_NAME": TABLE,
     "QUEUE_URL": QUEUE_URL,
+    "MAX_SOURCE_BYTES": "1000000000",
     "OUTPUT_BUCKET": BUCKET,
+    "UPLOAD_BUCKET": UPLOADS,
     "OUTPUT_BASE_URL": "https://media.example.com",
 }
 
@@ -161,7 +164,8 @@ def aws(environment: None) -> Iterator[Aws]:
     with mock_aws():
         mocked = _clients()
         mocked.dynamodb.create_table(**TABLE_SCHEMA)
-        mocked.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        for bucket in (BUCKET, UPLOADS):
+            mocked.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         mocked.sqs.create_queue(QueueName="jobs")
         yield mocked
 
@@ -346,11 +350,17 @@ def api(aws: Aws, clock: Clock) -> Iterator[Api]:
     """Give the API, with all its functions on the clock."""
     with pytest.MonkeyPatch.context() as patch:
         for function in FUNCTIONS:
-            patch.setattr(importlib.import_module(function).table, "_clock", clock)
+            module = importlib.import_module(function)
+            if function not in UPLOAD_FUNCTIONS:
+                patch.setattr(module.table, "_clock", clock)
         yield Api()
 
 
-FUNCTIONS = ("create_transcode", "get_transcodes", "get_transcode", "delete_transcode", "delete_transcodes")
+UPLOAD_FUNCTIONS = ("create_upload", "complete_upload")
+FUNCTIONS = (
+    *("create_transcode", "get_transcodes", "get_transcode", "delete_transcode", "delete_transcodes"),
+    *UPLOAD_FUNCTIONS,
+)
 
 
 @pytest.fixture(scope="session")

@@ -88,6 +88,10 @@ class UnknownTaskError(Exception):
     """There is no such task, or not yet: its message is sent before it is stored."""
 
 
+class UnknownUploadError(Exception):
+    """S3 has no such upload: it never was, is complete, or was removed."""
+
+
 class StaleAttemptError(Exception):
     """What an attempt has stored cannot be used: another version of the service stored some of it.
 

@@ -92,6 +92,21 @@ class DeleteSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UploadSettings(Settings):
+    """The environment of complete_upload."""
+
+    upload_bucket: str = _setting(_text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateUploadSettings(UploadSettings):
+    """The environment of create_upload."""
+
+    #: The most bytes of an upload.
+    max_source_bytes: int = _setting(_number(int, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeadLetterSettings(Settings):
     """The environment of dead_letter."""
 

@@ -19,6 +19,8 @@ API_EVENTS = {
     "get-transcode": "GetTranscodeFunction",
     "delete-transcode": "DeleteTranscodeFunction",
     "delete-transcodes": "DeleteTranscodesFunction",
+    "create-upload": "CreateUploadFunction",
+    "complete-upload": "CompleteUploadFunction",
 }
 SAMPLE_ID = json.loads(sam_env.SAMPLE_TASK.read_text())["id"]["S"]
 

@@ -12,7 +12,7 @@ from local.stack import Stack
 schema = schemathesis.openapi.from_path(Path(__file__).parents[2] / "docs" / "openapi.json")
 
 
-# About 100 ms a request, and the five calls take their turns: less than two minutes.
+# About 100 ms a request, and the calls take their turns: less than three minutes.
 @schema.parametrize()
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_api_is_as_it_is_described(case: schemathesis.Case, stack: Stack) -> None:

@@ -295,7 +295,9 @@ BODY_REFUSALS: list[tuple[str | bytes, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize("call", ["create-transcode", "delete-transcode", "delete-transcodes"])
+@pytest.mark.parametrize(
+    "call", ["create-transcode", "delete-transcode", "delete-transcodes", "create-upload"]
+)
 @pytest.mark.parametrize(("body", "status", "words"), BODY_REFUSALS, ids=range(len(BODY_REFUSALS)))
 def test_bodies_are_refused_in_words(api: Api, call: str, body: str | bytes, status: int, words: str) -> None:
     answer = api.post(call, body)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FUNCTIONS
+
 ROOT = Path(__file__).parents[2]
 HANDLERS = sorted(path.stem for path in (ROOT / "functions").glob("*.py"))
 
@@ -44,7 +46,7 @@ def test_a_function_imports_without_the_packages_of_the_worker(handler: str, env
     subprocess.run([sys.executable, "-c", WITHOUT, handler, *modules], check=True, cwd=ROOT / "functions")
 
 
-@pytest.mark.parametrize("handler", [name for name in HANDLERS if "transcode" in name])
+@pytest.mark.parametrize("handler", FUNCTIONS)
 def test_a_function_of_the_api_starts_without_what_takes_long_to_import(
     handler: str, environment: None
 ) -> None:

@@ -19,7 +19,7 @@ from transcoding.logs import redacted
 
 FUNCTIONS = (
     *("create_transcode", "get_transcodes", "get_transcode", "delete_transcode", "delete_transcodes"),
-    *("dead_letter", "sweep", "worker"),
+    *("create_upload", "complete_upload", "dead_letter", "sweep", "worker"),
 )
 
 #: What must never be read in a log, and a URL that holds all of it.

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import botocore.session
 import pytest
+import requests
 from botocore import xform_name
 from moto.s3 import models as moto_s3
 from moto.server import ThreadedMotoServer
@@ -34,6 +35,7 @@ from tests.conftest import (
     BUCKET,
     QUEUE_URL,
     TABLE,
+    UPLOADS,
     Api,
     Aws,
     Call,
@@ -59,6 +61,12 @@ LEASE = timedelta(seconds=60)
 SOURCES = "sources"
 #: The calls that the code names: of these services, as botocore's clients spell them.
 SERVICES = ("s3", "sqs")
+#: The ARNs of buckets, as the roles name them.
+BUCKETS = {
+    BUCKET: "OutputBucket.Arn",
+    SOURCES: "SourceBucket.Arn",
+    UPLOADS: f"arn:aws:s3:::{UPLOADS}",
+}
 #: What a function must be granted for a call, where that is not the name of the operation.
 ACTIONS = {
     ("s3", "CompleteMultipartUpload"): "s3:PutObject",
@@ -66,6 +74,7 @@ ACTIONS = {
     ("s3", "DeleteObjects"): "s3:DeleteObject",
     ("s3", "HeadObject"): "s3:GetObject",
     ("s3", "ListObjectsV2"): "s3:ListBucket",
+    ("s3", "ListParts"): "s3:ListMultipartUploadParts",
     ("s3", "UploadPart"): "s3:PutObject",
     ("sqs", "SendMessageBatch"): "sqs:SendMessage",
 }
@@ -93,7 +102,7 @@ def needs(call: Call) -> Iterator[Need]:
             assert given["QueueUrl"] == QUEUE_URL
             yield Need(action, "JobQueue.Arn")
         case "s3":
-            bucket = {BUCKET: "OutputBucket.Arn", SOURCES: "SourceBucket.Arn"}[given["Bucket"]]
+            bucket = BUCKETS[given["Bucket"]]
             if call.operation == "DeleteObjects":
                 for item in given["Delete"]["Objects"]:
                     yield Need(action, f"{bucket}/{item['Key']}")
@@ -101,7 +110,7 @@ def needs(call: Call) -> Iterator[Need]:
                 yield Need(action, bucket, given["Prefix"])
             else:
                 yield Need(action, f"{bucket}/{given['Key']}")
-                if call.operation == "HeadObject" and bucket == "SourceBucket.Arn":
+                if call.operation == "HeadObject" and given["Bucket"] != BUCKET:
                     # Else what does not exist is answered 403, and looks as if it were forbidden.
                     yield Need("s3:ListBucket", bucket)
         case _:
@@ -244,6 +253,18 @@ def call_api(scene: Scene) -> None:
     scene.aws.take_messages()
 
 
+def call_uploads(scene: Scene) -> None:
+    with scene.of("CreateUploadFunction"):
+        begun = scene.api.post("create-upload", name="clip.mp4", size=4).json
+        again = scene.api.post("create-upload", upload_id=begun["upload_id"]).json
+        assert again["etags"] == [""]
+    stored = requests.put(again["urls"][0], b"clip", timeout=10)
+    complete = {"upload_id": begun["upload_id"], "etags": [stored.headers["ETag"]]}
+    with scene.of("CompleteUploadFunction"):
+        for _ in range(2):
+            assert scene.api.post("complete-upload", **complete).status == 200
+
+
 def sweep(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module("sweep")
     for owner in (module.sweep, module.sweep._table, module.sweep._parts):
@@ -308,6 +329,8 @@ def work(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
             return _status(scene, task)
 
         assert run(scene.task()) is Status.SUCCEEDED
+        scene.aws.s3.copy_object(Bucket=UPLOADS, Key="clip.mp4", CopySource=f"{SOURCES}/clip.mp4")
+        assert run(scene.task(f"s3://{UPLOADS}/clip.mp4")) is Status.SUCCEEDED
         assert run(scene.task(f"s3://{SOURCES}/none.mp4")) is Status.FAILED
         # A first attempt that failed over the service has left something behind.
         again = scene.task(url, "mp4")
@@ -485,6 +508,7 @@ def calls(
     if not recorded:
         scene = Scene(aws, api, table, parts, clock, tmp_path)
         call_api(scene)
+        call_uploads(scene)
         sweep(scene, monkeypatch)
         bury(scene, monkeypatch)
         work(scene, monkeypatch)
@@ -511,6 +535,7 @@ def test_a_role_names_one_table_queue_log_or_folder(function: str) -> None:
             assert grant.resource == "*"
         else:
             folder = r"SourceBucket\.Arn/\*|OutputBucket\.Arn/(outputs|work)/\*"
+            folder += rf"|{re.escape(BUCKETS[UPLOADS])}(/\*)?"
             assert re.fullmatch(rf"{folder}|\w+\.Arn|Table\.Arn/index/\w+", grant.resource)
             assert grant.prefix != "*" or grant.resource != "OutputBucket.Arn"
 

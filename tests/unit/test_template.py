@@ -16,7 +16,7 @@ import pytest
 
 from local.package import ROOT
 from tests import cloudformation
-from tests.conftest import TABLE_SCHEMA
+from tests.conftest import TABLE_SCHEMA, UPLOADS
 from transcoding import settings
 from transcoding.data.records import Attention, ByMonth, ByPeriod, Record
 from transcoding.model import MAX_ATTEMPTS
@@ -35,6 +35,8 @@ CALLS = {
     "GetTranscodeFunction": ("get", "get-transcode"),
     "DeleteTranscodeFunction": ("post", "delete-transcode"),
     "DeleteTranscodesFunction": ("post", "delete-transcodes"),
+    "CreateUploadFunction": ("post", "create-upload"),
+    "CompleteUploadFunction": ("post", "complete-upload"),
 }
 SETTINGS: dict[str, type[settings.Settings]] = {
     "CreateTranscodeFunction": settings.CreateSettings,
@@ -42,6 +44,8 @@ SETTINGS: dict[str, type[settings.Settings]] = {
     "GetTranscodeFunction": settings.ShowSettings,
     "DeleteTranscodeFunction": settings.DeleteSettings,
     "DeleteTranscodesFunction": settings.DeleteSettings,
+    "CreateUploadFunction": settings.CreateUploadSettings,
+    "CompleteUploadFunction": settings.UploadSettings,
     "WorkerFunction": settings.WorkerSettings,
     "DeadLetterFunction": settings.DeadLetterSettings,
     "SweepFunction": settings.SweepSettings,
@@ -183,6 +187,7 @@ OTHERS = {
     "OutputReaderArn": "arn:aws:iam::123456789012:role/cdn",
     "SourceKeyArns": "arn:aws:kms:eu-west-1:123456789012:key/1234abcd",
     "Timezone": "Europe/Berlin",
+    "UploadOrigins": "https://films.example.com",
 }
 
 
@@ -368,7 +373,7 @@ def test_the_table_is_the_one_of_the_code() -> None:
     assert table["TimeToLiveSpecification"] == {"AttributeName": Record.expires_at.attr_name, "Enabled": True}
 
 
-@pytest.mark.parametrize("name", ["Table", "SourceBucket", "OutputBucket"])
+@pytest.mark.parametrize("name", ["Table", "SourceBucket", "UploadBucket", "OutputBucket"])
 def test_data_outlives_the_stack(name: str) -> None:
     assert RESOURCES[name]["DeletionPolicy"] in {"Retain", "RetainExceptOnCreate"}
     assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
@@ -395,7 +400,9 @@ def test_nothing_that_is_left_behind_is_in_the_way_of_what_is_made_next() -> Non
     for name, resource in cloudformation.create().resources.items():
         kind = resource["Type"].rpartition("::")[2]
         names = {"Name", f"{kind}Name", f"{kind.removesuffix('Version')}Name"}
-        assert not names & resource.get("Properties", {}).keys() or resource["Type"] in NAMED, name
+        named = names & resource.get("Properties", {}).keys()
+        assert not named or resource["Type"] in NAMED or name == "UploadBucket", name
+    assert "AWS::StackId" in json.dumps(_properties("UploadBucket")["BucketName"])
     for name, config in (
         ("CachePolicy", "CachePolicyConfig"),
         ("OriginAccessControl", "OriginAccessControlConfig"),
@@ -403,7 +410,7 @@ def test_nothing_that_is_left_behind_is_in_the_way_of_what_is_made_next() -> Non
         assert "AWS::StackId" in json.dumps(_properties(name)[config]["Name"])
 
 
-@pytest.mark.parametrize("bucket", ["SourceBucket", "OutputBucket"])
+@pytest.mark.parametrize("bucket", ["SourceBucket", "UploadBucket", "OutputBucket"])
 def test_buckets_are_private_encrypted_and_clean_up(bucket: str) -> None:
     properties = cloudformation.create().properties(bucket)
     assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
@@ -412,11 +419,46 @@ def test_buckets_are_private_encrypted_and_clean_up(bucket: str) -> None:
     assert any(rule.get("AbortIncompleteMultipartUpload") == {"DaysAfterInitiation": 1} for rule in rules)
 
 
-@pytest.mark.parametrize("name", ["SourceBucketPolicy", "OutputBucketPolicy", "QueuePolicy"])
+@pytest.mark.parametrize(
+    "name", ["SourceBucketPolicy", "UploadBucketPolicy", "OutputBucketPolicy", "QueuePolicy"]
+)
 def test_only_tls_is_let_in(name: str) -> None:
     statement = _properties(name)["PolicyDocument"]["Statement"][0]
     assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+# Uploads.
+
+
+@pytest.mark.parametrize(
+    ("region", "suffix"), [("eu-west-1", "amazonaws.com"), ("cn-north-1", "amazonaws.com.cn")]
+)
+@pytest.mark.parametrize("others", [[], ["https://films.example.com", "https://*.example.org"]])
+def test_pages_of_the_api_and_of_a_parameter_may_upload(region: str, suffix: str, others: list[str]) -> None:
+    stack = cloudformation.create({"Delivery": "bucket", "UploadOrigins": ",".join(others)}, region)
+    rules = stack.properties("UploadBucket")["CorsConfiguration"]["CorsRules"]
+    own = f"https://Api.execute-api.{region}.{suffix}"
+    assert stack.outputs["ApiUrl"]["Value"].startswith(f"{own}/")
+    assert [rule["AllowedOrigins"] for rule in rules] == [[own], *([others] if others else [])]
+    for rule in rules:
+        assert rule["AllowedMethods"] == ["PUT"]
+        # Else a page could not tell which parts it has sent.
+        assert rule["ExposedHeaders"] == ["ETag"]
+
+
+def test_functions_upload_into_the_bucket_of_the_stack() -> None:
+    stack = cloudformation.create()
+    bucket = stack.properties("UploadBucket")["BucketName"]
+    assert bucket == UPLOADS
+    for name in ("CreateUploadFunction", "CompleteUploadFunction"):
+        assert stack.properties(name)["Environment"]["Variables"]["UPLOAD_BUCKET"] == bucket
+
+
+def test_uploads_stay_until_their_user_deletes_them() -> None:
+    """And only what is not complete goes by itself."""
+    (rule,) = _properties("UploadBucket")["LifecycleConfiguration"]["Rules"]
+    assert rule.keys() == {"Id", "Status", "AbortIncompleteMultipartUpload"}
 
 
 # Delivery.
@@ -475,7 +517,7 @@ def test_outputs_are_delivered_as_asked_for(
     assert tls["Effect"] == "Deny"
     assert [{k: v for k, v in statement.items() if k != "Sid"} for statement in statements] == readers
     # Public is what a parameter has opened, and nothing else.
-    for bucket in ("SourceBucket", "OutputBucket"):
+    for bucket in ("SourceBucket", "UploadBucket", "OutputBucket"):
         opened = bucket == "OutputBucket" and parameters.get("Delivery") == "bucket"
         assert stack.properties(bucket)["PublicAccessBlockConfiguration"] == {
             "BlockPublicAcls": True,

@@ -152,6 +152,63 @@ class Deleted(Answer):
     """The response to delete-transcode and delete-transcodes."""
 
 
+class UploadParts(Answer):
+    """The response to create-upload."""
+
+    upload_id: Annotated[
+        str,
+        {
+            "description": "What the other calls of this upload take.",
+            "examples": ["WyI1ZTYzYTNjMSIsIjJ-aGl2UCIsMTIzNDU2Nzhd"],
+        },
+    ]
+    origin_url: Annotated[
+        str,
+        {
+            "description": "The `origin_url` for create-transcode, once the upload is complete.",
+            "examples": ["s3://uploads-5e63a3c1/0123456789abcdef0123456789abcdef/holiday.mov"],
+        },
+    ]
+    part_size: Annotated[
+        int,
+        {
+            "minimum": 8388608,
+            "description": "Bytes of each part but the last one, which has the rest.",
+            "examples": [8388608],
+        },
+    ]
+    urls: Annotated[
+        list[str],
+        {
+            "maxItems": 1000,
+            "description": "One a part, from `first_part` on. Each takes its part by PUT, with exactly its "
+            "bytes and without the API key, and answers with the header ETag. Valid for a day, or until the "
+            "session of the function that signed it ends, which may be sooner: where S3 answers 403, ask for "
+            "the URLs again.",
+        },
+    ]
+    etags: Annotated[
+        list[str],
+        {
+            "maxItems": 1000,
+            "description": "The ETag of each part of `urls` that S3 has already; empty for those to be sent.",
+            "examples": [["9b2cf535f27731c974343645a3985328", ""]],
+        },
+    ]
+
+
+class Uploaded(Answer):
+    """The response to complete-upload."""
+
+    origin_url: Annotated[
+        str,
+        {
+            "description": "The `origin_url` for create-transcode.",
+            "examples": ["s3://uploads-5e63a3c1/0123456789abcdef0123456789abcdef/holiday.mov"],
+        },
+    ]
+
+
 OK = Answer(errcode=1000, msg="OK")
 
 

@@ -23,7 +23,6 @@ from transcoding.api.parameters import Body, Parameter, RefusedError
 from transcoding.errors import ApiError, UnavailableError
 
 PREFIX = "/transcoding/api"
-MAX_BODY_BYTES = 64 * 1024
 
 logger = Logger(child=True)
 
@@ -55,6 +54,7 @@ class Operation:
     body: Body | None = None
     query: Sequence[Parameter] = ()
     headers: Sequence[Parameter] = ()
+    max_body_bytes: int = 64 * 1024
 
     def answer(self, event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
         """Return the response to an API Gateway proxy event, as the Lambda proxy integration expects it."""
@@ -84,7 +84,7 @@ class Operation:
         headers = _single(event.get("multiValueHeaders"))
         given.append((self.headers, {name.lower(): value for name, value in headers.items()}))
         if self.body:
-            given.append((self.body.fields, _body_of(event)))
+            given.append((self.body.fields, _body_of(event, self.max_body_bytes)))
         arguments: dict[str, Any] = {}
         refusals = []
         for parameters, values in given:
@@ -127,17 +127,17 @@ def _serialize(body: object) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _body_of(event: Mapping[str, Any]) -> dict[str, Any]:
+def _body_of(event: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
     body = event.get("body") or ""
     if event.get("isBase64Encoded"):
         body = b64decode(body).decode(errors="surrogateescape")
-    return _read_object(body)
+    return _read_object(body, max_bytes)
 
 
-def _read_object(body: str) -> dict[str, Any]:
+def _read_object(body: str, max_bytes: int) -> dict[str, Any]:
     """Return the JSON object of a body (RFC 8259). Raises ApiError, also where two parsers could disagree."""
-    if len(body.encode(errors="surrogatepass")) > MAX_BODY_BYTES:
-        raise ApiError(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+    if len(body.encode(errors="surrogatepass")) > max_bytes:
+        raise ApiError(413, f"the body is larger than {max_bytes} bytes")
     if not body.strip():
         raise ApiError(400, "the body is empty; it must be a JSON object")
     try:

@@ -15,6 +15,8 @@ from transcoding.media.planning.formats import FORMATS
 MAX_URL_LENGTH = 2048
 MAX_IDS = 100
 MAX_KEY_LENGTH = 255
+MAX_NAME_LENGTH = 255
+MAX_ETAGS = 10_000
 
 _PORT = "[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
 _S3_URL = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\x00-\x1f\x7f-\x9f]+"
@@ -24,6 +26,7 @@ _KEY = "^[!-~]([ -~]{0,253}[!-~])?$"
 #: The codecs of which there is a choice.
 _CODECS = list(dict.fromkeys(codec.name for target in FORMATS.values() for codec in target.codec_choices))
 _CODEC = "|".join(_CODECS)
+_ETAG = '^"?[0-9a-f]{32}"?$'
 _BLANKS = " \t\r\n"
 
 
@@ -142,6 +145,24 @@ def _key(value: Any) -> str:
     return value
 
 
+def _name(value: Any) -> str:
+    name = _text(value)
+    if len(name) > MAX_NAME_LENGTH:
+        raise RefusedError(f"must have at most {MAX_NAME_LENGTH} characters")
+    return name
+
+
+def _etags(value: Any) -> list[str]:
+    if not isinstance(value, list) or not value:
+        raise RefusedError("must be a list of the parts' ETags")
+    if len(value) > MAX_ETAGS:
+        raise RefusedError(f"must have at most {MAX_ETAGS} ETags, has {len(value)}")
+    for number, etag in enumerate(value, 1):
+        if not isinstance(etag, str) or not re.fullmatch(_ETAG, etag):
+            raise RefusedError(f"that of part {number} must be 32 hexadecimal digits, as S3 answers them")
+    return [etag.strip('"') for etag in value]
+
+
 ORIGIN_URL = Parameter(
     "origin_url",
     "The source: `s3://bucket/key` or an `http(s)` URL.",
@@ -227,6 +248,70 @@ IDEMPOTENCY_KEY = Parameter(
     _key,
     {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": _KEY},
 )
+NAME = Parameter(
+    "name",
+    "The file's name, to begin an upload. The key in S3 ends with it; characters that a key should not have "
+    "become `_`.",
+    _name,
+    {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_NAME_LENGTH},
+    examples=("holiday.mov",),
+)
+SIZE = Parameter(
+    "size",
+    "The file's bytes, to begin an upload; at most what the deployment allows (`MaxSourceBytes`, 20 GiB by "
+    "default).",
+    _whole_number("[1-9][0-9]{0,14}", "must be a whole number of bytes, 1 or more"),
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 999_999_999_999_999},
+            {"type": "string", "pattern": "^[1-9][0-9]{0,14}$"},
+            {"type": "null"},
+        ]
+    },
+    examples=(12_345_678,),
+)
+UPLOAD_ID = Parameter(
+    "upload_id",
+    "An upload that was begun, of which more URLs are asked for. Then `name` and `size` are not needed.",
+    _text,
+    {"type": ["string", "null"], "minLength": 1},
+    examples=("WyI1ZTYzYTNjMSIsIjJ-aGl2UCIsMTIzNDU2Nzhd",),
+)
+FIRST_PART = Parameter(
+    "first_part",
+    "The number of the part that the first URL is for, from 1.",
+    _whole_number("[1-9][0-9]{0,3}|10000", "must be a whole number from 1 to 10000"),
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": MAX_ETAGS},
+            {"type": "string", "pattern": "^([1-9][0-9]{0,3}|10000)$"},
+            {"type": "null"},
+        ]
+    },
+    examples=(1001,),
+    default=1,
+)
+UPLOAD_TO_COMPLETE = Parameter(
+    "upload_id",
+    "The upload.",
+    _text,
+    {"type": "string", "minLength": 1},
+    examples=UPLOAD_ID.examples,
+    required=True,
+)
+ETAGS = Parameter(
+    "etags",
+    "What S3 answered to each part as ETag, in the order of the parts, with or without its quotes.",
+    _etags,
+    {
+        "type": "array",
+        "items": {"type": "string", "pattern": _ETAG},
+        "minItems": 1,
+        "maxItems": MAX_ETAGS,
+    },
+    examples=(["9b2cf535f27731c974343645a3985328"],),
+    required=True,
+)
 
 CREATE_TRANSCODE = Body(
     "CreateTranscode",
@@ -234,4 +319,10 @@ CREATE_TRANSCODE = Body(
     (ORIGIN_URL, QUALITY, FORMAT, CODEC, THUMBNAILS),
 )
 DELETE_TRANSCODE = Body("DeleteTranscode", "Which task to delete.", (ID,))
+CREATE_UPLOAD = Body(
+    "CreateUpload",
+    "`name` and `size` of a file, or the `upload_id` of an upload that was begun.",
+    (NAME, SIZE, UPLOAD_ID, FIRST_PART),
+)
+COMPLETE_UPLOAD = Body("CompleteUpload", "An upload and its parts.", (UPLOAD_TO_COMPLETE, ETAGS))
 DELETE_TRANSCODES = Body("DeleteTranscodes", "Which tasks to delete.", (IDS,))
