@@ -44,6 +44,7 @@ def variables(stack: Stack, endpoint_url: str) -> dict[str, dict[str, str]]:
             "QUEUE_URL": stack["queue_url"],
             "OUTPUT_BUCKET": stack["output_bucket"],
             "OUTPUT_BASE_URL": stack["output_base_url"],
+            "CALLBACK_QUEUE_URL": stack["callback_queue_url"],
         }
     }
 

@@ -30,6 +30,10 @@ from pynamodb.models import Model
 from transcoding.data import clients
 from transcoding.model import Part, PartKind, Status, Task
 
+#: How the mark of a change begins that sets a task's status: only these changes are told, and the template
+#: has the table's stream filtered by it.
+STATUS_MARK = "status#"
+
 _Value = TypeVar("_Value")
 
 
@@ -88,6 +92,7 @@ class Record(Model):
     #: When DynamoDB may remove the item, seconds since the epoch (the table's TTL attribute).
     expires_at = NumberAttribute(null=True)
     #: A random mark of the last change, by which a write that is repeated knows what it has itself written.
+    #: That of a change of a task's status starts with STATUS_MARK.
     last_write = UnicodeAttribute(null=True)
 
     by_month = ByMonth()
@@ -115,6 +120,9 @@ class TaskRecord(Record):
     #: These are there only where they are not the default.
     codecs = UnicodeAttribute(null=True)
     thumbnails = BooleanAttribute(null=True)
+    callback_url = UnicodeAttribute(null=True)
+    #: How often the status was set. Tasks of earlier versions have it from their next change on.
+    sequence = NumberAttribute(null=True)
 
     #: The month it was created in; a deleted task has none, and so leaves the list.
     month = UnicodeAttribute(null=True)
@@ -155,6 +163,8 @@ class TaskRecord(Record):
             finishes=int(self.finishes or 0),
             codecs=self.codecs or "",
             thumbnails=bool(self.thumbnails),
+            callback_url=self.callback_url or "",
+            sequence=int(self.sequence or 0),
         )
 
 
