@@ -95,6 +95,7 @@ lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and wh
 	.local/envs/sam/bin/sam validate --lint --template template.yaml
 	.local/envs/checkov/bin/checkov
 	$(RUN) -m docs.openapi --check
+	$(RUN) -m docs.events --check
 	@for export in $(EXPORTED); do \
 	  $(EXPORT) $${export%:*} | cmp -s - functions/$${export#*:} \
 	    || { echo "functions/$${export#*:} is not what uv.lock says: run make lock" >&2; exit 1; }; \
@@ -106,8 +107,9 @@ bench: $(PROJECT) $(MINISTACK) $(FFMPEG) $(DYNAMODB) ## measure speed, memory an
 ## Generated files and builds
 
 .PHONY: openapi lock build clean
-openapi: $(PROJECT) ## write docs/openapi.json from the code
+openapi: $(PROJECT) ## write docs/openapi.json, and docs/event.json, from the code
 	$(RUN) -m docs.openapi
+	$(RUN) -m docs.events
 
 lock: $(UV) ## update uv.lock from pyproject.toml, and the functions' requirements from uv.lock
 	$(UV) lock --python $(PYTHON_PATH)

@@ -31,10 +31,11 @@ def create_transcode(
     format: str,
     codec: tuple[str, ...] | None,
     thumbnails: bool | None,
+    callback_url: str | None,
     idempotency_key: str | None,
 ) -> Created:
     """Create a task."""
-    order = read_order(origin_url, task_config_temp_id, format, codec, thumbnails)
+    order = read_order(origin_url, task_config_temp_id, format, codec, thumbnails, callback_url)
     task = tasks.create(table, queue, order, idempotency_key)
     with single_metric("TasksCreated", MetricUnit.Count, 1):
         return {**OK, "id": task.id}

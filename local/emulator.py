@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -112,6 +113,7 @@ class Emulator:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         self._choose_port(port)
+        self._rewind_streams()
         if self.log.exists():
             self.log.rename(self.log.with_suffix(".previous.log"))
         with self._lock.open("a") as lock, self.log.open("wb") as log:
@@ -176,6 +178,17 @@ class Emulator:
             for path in self._services.glob("*.json"):
                 path.write_text(path.read_text().replace(f"{HOST}:{last}/", f"{HOST}:{port}/"))
         self._port.write_text(str(port))
+
+    def _rewind_streams(self) -> None:
+        """Have streams of tables be read from their beginning.
+
+        The emulator keeps how far they were read, and forgets the records: it would pass over new ones.
+        """
+        path = self._services / "lambda.json"
+        if path.exists():
+            saved = json.loads(path.read_text())
+            saved["payload"]["dynamodb_stream_positions"]["data"] = {}
+            path.write_text(json.dumps(saved))
 
 
 def _kill_group(group: int) -> None:

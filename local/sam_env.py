@@ -47,6 +47,7 @@ def variables(stack: Stack, endpoint_url: str) -> dict[str, dict[str, str]]:
             "OUTPUT_BUCKET": stack["output_bucket"],
             "UPLOAD_BUCKET": stack["upload_bucket"],
             "OUTPUT_BASE_URL": stack["output_base_url"],
+            "CALLBACK_QUEUE_URL": stack["callback_queue_url"],
         }
     }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
 from pathlib import Path
 from typing import TypedDict
 from urllib.parse import urlsplit
@@ -33,6 +35,9 @@ class Stack(TypedDict):
     table: str
     queue_url: str
     dlq_url: str
+    callback_queue_url: str
+    #: The key of the signatures of callbacks.
+    callback_key: str
     stack_name: str
     #: Names of functions by logical id in template.yaml.
     functions: dict[str, str]
@@ -79,6 +84,17 @@ def _describe(endpoint_url: str) -> Stack:
         "table": outputs["Table"],
         "queue_url": outputs["QueueUrl"],
         "dlq_url": outputs["DeadLetterQueueUrl"],
+        "callback_queue_url": outputs["CallbackQueueUrl"],
+        "callback_key": _callback_key(outputs["CallbackKeyName"], endpoint_url),
         "stack_name": STACK_NAME,
         "functions": {name: value for name, value in outputs.items() if name.endswith("Function")},
     }
+
+
+def _callback_key(name: str, endpoint_url: str) -> str:
+    """Return the key of the signatures; of a new stack, make it before the first callback does."""
+    ssm = client("ssm", endpoint_url)
+    with contextlib.suppress(ssm.exceptions.ParameterAlreadyExists):
+        ssm.put_parameter(Name=name, Type="SecureString", Value=secrets.token_hex(32))
+    key: str = ssm.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"]
+    return key

@@ -36,6 +36,9 @@ TABLE = "tasks"
 BUCKET = "outputs"
 UPLOADS = "uploads-5e63a3c1"
 QUEUE_URL = f"https://sqs.{REGION}.amazonaws.com/123456789012/jobs"
+CALLBACK_QUEUE_URL = f"https://sqs.{REGION}.amazonaws.com/123456789012/callbacks"
+CALLBACK_DEAD_LETTER_QUEUE_URL = f"https://sqs.{REGION}.amazonaws.com/123456789012/callbacks-dead"
+CALLBACK_KEY_NAME = "/transcoding/transcoding/callback-key"
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -50,6 +53,9 @@ ENVIRONMENT = {
     "OUTPUT_BUCKET": BUCKET,
     "UPLOAD_BUCKET": UPLOADS,
     "OUTPUT_BASE_URL": "https://media.example.com",
+    "CALLBACK_QUEUE_URL": CALLBACK_QUEUE_URL,
+    "CALLBACK_DEAD_LETTER_QUEUE_URL": CALLBACK_DEAD_LETTER_QUEUE_URL,
+    "CALLBACK_KEY_NAME": CALLBACK_KEY_NAME,
 }
 
 
@@ -97,7 +103,8 @@ def _table_schema() -> dict[str, Any]:
     template = yaml.load((Path(__file__).parent.parent / "template.yaml").read_text(), _TemplateLoader)
     (table,) = (r for r in template["Resources"].values() if r["Type"] == "AWS::DynamoDB::Table")
     names = ("BillingMode", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes")
-    return {"TableName": TABLE} | {name: table["Properties"][name] for name in names}
+    stream = {"StreamSpecification": {"StreamEnabled": True, **table["Properties"]["StreamSpecification"]}}
+    return {"TableName": TABLE} | {name: table["Properties"][name] for name in names} | stream
 
 
 TABLE_SCHEMA = _table_schema()
@@ -124,6 +131,7 @@ class Aws:
     dynamodb: Any
     s3: Any
     sqs: Any
+    streams: Any
 
     def item(self, id_: str) -> dict[str, Any]:
         """Read an item, in DynamoDB's JSON; empty when there is none."""
@@ -134,20 +142,30 @@ class Aws:
         found: list[dict[str, Any]] = self.dynamodb.scan(TableName=TABLE)["Items"]
         return found
 
+    def stream(self) -> list[dict[str, Any]]:
+        """Read all records of the table's stream, as Lambda hands them out."""
+        arn = self.dynamodb.describe_table(TableName=TABLE)["Table"]["LatestStreamArn"]
+        (shard,) = self.streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+        iterator = self.streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        records: list[dict[str, Any]] = self.streams.get_records(ShardIterator=iterator)["Records"]
+        return records
+
     def put_object(self, key: str) -> None:
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
 
     def keys(self) -> list[str]:
         return [item["Key"] for item in self.s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
 
-    def take_messages(self) -> list[dict[str, Any]]:
-        """Take all messages off the queue."""
+    def take_messages(self, queue_url: str = QUEUE_URL) -> list[dict[str, Any]]:
+        """Take all messages off a queue."""
         bodies: list[dict[str, Any]] = []
-        while messages := self.sqs.receive_message(QueueUrl=QUEUE_URL, MaxNumberOfMessages=10).get(
+        while messages := self.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get(
             "Messages"
         ):
             for message in messages:
-                self.sqs.delete_message(QueueUrl=QUEUE_URL, ReceiptHandle=message["ReceiptHandle"])
+                self.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
                 bodies.append(json.loads(message["Body"]))
         return bodies
 
@@ -155,7 +173,9 @@ class Aws:
 @cache
 def _clients() -> Aws:
     """Make the clients once: that takes longer than most tests."""
-    return Aws(boto3.client("dynamodb"), boto3.client("s3"), boto3.client("sqs"))
+    return Aws(
+        boto3.client("dynamodb"), boto3.client("s3"), boto3.client("sqs"), boto3.client("dynamodbstreams")
+    )
 
 
 @pytest.fixture
@@ -166,7 +186,8 @@ def aws(environment: None) -> Iterator[Aws]:
         mocked.dynamodb.create_table(**TABLE_SCHEMA)
         for bucket in (BUCKET, UPLOADS):
             mocked.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
-        mocked.sqs.create_queue(QueueName="jobs")
+        for queue in ("jobs", "callbacks", "callbacks-dead"):
+            mocked.sqs.create_queue(QueueName=queue)
         yield mocked
 
 

@@ -28,7 +28,8 @@ class Order:
     """What a caller asks for.
 
     `codecs` names those of the picture, separated by a comma; empty: the format's default one. `thumbnails`:
-    whether a poster and thumbnails are made.
+    whether a poster and thumbnails are made. `callback_url`: where changes of its status are sent to; empty:
+    nowhere.
     """
 
     origin_url: str
@@ -36,6 +37,7 @@ class Order:
     format: str
     codecs: str = ""
     thumbnails: bool = False
+    callback_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,10 @@ class Task:
     thumbnails: bool = False
     #: None until it has succeeded, and where a version that did not note it has made the result.
     output: Output | None = None
+    callback_url: str = ""
+    #: How often its status was set: 1 when it is created. 0 where an earlier version has stored it, and no
+    #: other status since.
+    sequence: int = 0
 
 
 PartKind = Literal["picture", "sound"]

@@ -114,6 +114,23 @@ class DeadLetterSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NotifySettings(ShowSettings):
+    """The environment of notify."""
+
+    callback_queue_url: str = _setting(_text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallbackSettings(Settings):
+    """The environment of callback."""
+
+    callback_queue_url: str = _setting(_text)
+    callback_dead_letter_queue_url: str = _setting(_text)
+    #: The name of the parameter, in Parameter Store, that has the key of the signatures.
+    callback_key_name: str = _setting(_text)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepSettings(Settings):
     """The environment of sweep."""
 

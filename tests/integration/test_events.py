@@ -48,6 +48,7 @@ def _status(stack: Stack) -> int:
 
 def test_every_function_has_its_event(stack: Stack) -> None:
     others = {"worker": "WorkerFunction", "dead-letter": "DeadLetterFunction", "sweep": "SweepFunction"}
+    others |= {"notify": "NotifyFunction", "callback": "CallbackFunction"}
     assert set((API_EVENTS | others).values()) == set(stack["functions"])
     assert {path.stem for path in EVENTS.glob("*.json")} == {*API_EVENTS, *others, "task"}
 
@@ -72,3 +73,12 @@ def test_dead_letter(stack: Stack) -> None:
 def test_sweep(stack: Stack) -> None:
     assert _invoke(stack, "SweepFunction", "sweep") is None
     assert _status(stack) == 0
+
+
+def test_notify(stack: Stack) -> None:
+    assert _invoke(stack, "NotifyFunction", "notify") == {"batchItemFailures": []}
+
+
+def test_callback(stack: Stack) -> None:
+    # It is days old, and its receiver takes nothing: it is given up.
+    assert _invoke(stack, "CallbackFunction", "callback") == {"batchItemFailures": []}

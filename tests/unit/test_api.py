@@ -147,6 +147,48 @@ def test_codec_and_thumbnails_have_defaults(api, aws, fields, stored):
     assert (item.get("codecs", {"S": ""})["S"], "thumbnails" in item) == stored
 
 
+def test_a_callback_url_is_stored_and_not_shown(api, aws):
+    url = "https://hooks.example.com:8443/done?token=1"
+    id_ = api.create(callback_url=url)
+    assert aws.item(id_)["callback_url"] == {"S": url}
+    assert "callback_url" not in api.get("get-transcode", id=id_).json["transcoding"]
+    assert "callback_url" not in aws.item(api.create(callback_url=None))
+
+
+@pytest.mark.parametrize(
+    ("url", "msg"),
+    [
+        ("s3://bucket/key", "callback_url: must start with http:// or https://"),
+        ("", "callback_url: must not be empty"),
+        (1, "callback_url: must be a string"),
+        ("https://example.com/" + "x" * 2048, "callback_url: must have at most 2048 characters"),
+        ("https://user:password@example.com/", "callback_url: must not have a user name or password in it"),
+        ("http://localhost:3000/", "callback_url: must be on the public Internet"),
+        ("http://LOCALHOST/", "callback_url: must be on the public Internet"),
+        ("http://127.0.0.1/", "callback_url: must be on the public Internet"),
+        ("http://10.0.0.1:8080/done", "callback_url: must be on the public Internet"),
+        ("http://169.254.169.254/latest/meta-data/", "callback_url: must be on the public Internet"),
+    ],
+)
+def test_callback_urls_that_are_refused(api, aws, url, msg):
+    answer = api.post("create-transcode", origin_url="s3://bucket/video.mp4", callback_url=url)
+    assert (answer.status, answer.json["msg"]) == (400, msg)
+    assert aws.items() == []
+
+
+def test_a_callback_url_is_part_of_what_a_key_stands_for(api):
+    key = {"Idempotency-Key": "key"}
+
+    def create(**fields: str):
+        body = json.dumps({"origin_url": "s3://bucket/video.mp4"} | fields)
+        return api.post("create-transcode", body, headers=key).status
+
+    assert create(callback_url="https://example.com/1") == 200
+    assert create(callback_url="https://example.com/1") == 200
+    assert create(callback_url="https://example.com/2") == 400
+    assert create() == 400
+
+
 @pytest.mark.parametrize(
     ("fields", "refusal"),
     [

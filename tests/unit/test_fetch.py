@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from transcoding import web
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.pipeline import fetch
-from transcoding.pipeline.fetch import HttpSource, IPAddress, is_public
+from transcoding.pipeline.fetch import HttpSource
+from transcoding.web import IPAddress, Url, is_public
 
 BODY = bytes(range(256)) * 12_000  # 3 MB, three chunks
 LOOPBACK = ip_address("127.0.0.1")
@@ -157,7 +159,7 @@ def test_no_address_of_a_special_network_is_public(
     ],
 )  # fmt: skip
 def test_every_spelling_of_an_inner_address_is_refused(url: str) -> None:
-    error = failure_of(url, resolve=fetch.resolve, is_allowed=is_public)
+    error = failure_of(url, resolve=web.resolve, is_allowed=is_public)
     assert error.code is Failure.SOURCE_ADDRESS_REFUSED
 
 
@@ -288,7 +290,7 @@ def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_host_header_names_the_host_as_the_url_does(url: str, host: str) -> None:
-    assert fetch._Url.parse(url).authority == host
+    assert Url.parse(url).authority == host
 
 
 def test_redirects_are_followed_and_carry_nothing_along() -> None:
@@ -335,7 +337,7 @@ def test_a_redirect_leads_nowhere_that_the_url_itself_may_not(target: str) -> No
     with serving(answer(b"", 302, Location=target)) as port:
         error = failure_of(
             f"http://media.test:{port}/",
-            resolve=lambda host: hosts.get(host) or fetch.resolve(host),
+            resolve=lambda host: hosts.get(host) or web.resolve(host),
             is_allowed=lambda address: next(allowed, False) or is_public(address),
         )
     assert error.code is Failure.SOURCE_ADDRESS_REFUSED

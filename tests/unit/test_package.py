@@ -72,7 +72,7 @@ def test_it_runs_by_itself(built: Path, python: str, environment: None) -> None:
             python,
             "-I",
             "-c",
-            f"import sys; sys.path.insert(0, {str(built)!r}); import delete_transcode, sweep",
+            f"import sys; sys.path.insert(0, {str(built)!r}); import callback, notify, sweep",
         ],
         env=dict(os.environ),
         check=False,
@@ -81,4 +81,4 @@ def test_it_runs_by_itself(built: Path, python: str, environment: None) -> None:
     )
     assert done.returncode == 0, done.stderr
     kept = {path.name for path in (built / "botocore" / "data").iterdir() if path.is_dir()}
-    assert kept == {"dynamodb", "s3", "sqs"}
+    assert kept == {"dynamodb", "events", "s3", "sqs", "ssm"}

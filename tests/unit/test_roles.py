@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ from local.package import FFMPEG_DIR, ROOT
 from tests import cloudformation
 from tests.conftest import (
     BUCKET,
+    CALLBACK_DEAD_LETTER_QUEUE_URL,
+    CALLBACK_KEY_NAME,
+    CALLBACK_QUEUE_URL,
     QUEUE_URL,
     TABLE,
     UPLOADS,
@@ -56,11 +60,12 @@ from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.transcoder import Transcoder
 from transcoding.service import jobs
 from transcoding.service.jobs import Job
+from transcoding.web import RefusedUrlError
 
 LEASE = timedelta(seconds=60)
 SOURCES = "sources"
 #: The calls that the code names: of these services, as botocore's clients spell them.
-SERVICES = ("s3", "sqs")
+SERVICES = ("events", "s3", "sqs", "ssm")
 #: The ARNs of buckets, as the roles name them.
 BUCKETS = {
     BUCKET: "OutputBucket.Arn",
@@ -78,6 +83,13 @@ ACTIONS = {
     ("s3", "UploadPart"): "s3:PutObject",
     ("sqs", "SendMessageBatch"): "sqs:SendMessage",
 }
+QUEUES = {
+    QUEUE_URL: "JobQueue",
+    CALLBACK_QUEUE_URL: "CallbackQueue",
+    CALLBACK_DEAD_LETTER_QUEUE_URL: "CallbackDeadLetterQueue",
+}
+DEFAULT_BUS = "arn:aws:events:eu-west-1:123456789012:event-bus/default"
+CALLBACK_KEY = f"arn:aws:ssm:eu-west-1:123456789012:parameter{CALLBACK_KEY_NAME}"
 
 
 @dataclass(frozen=True, order=True)
@@ -99,8 +111,14 @@ def needs(call: Call) -> Iterator[Need]:
         case "dynamodb":
             yield from _needs_of_table(call)
         case "sqs":
-            assert given["QueueUrl"] == QUEUE_URL
-            yield Need(action, "JobQueue.Arn")
+            yield Need(action, f"{QUEUES[given['QueueUrl']]}.Arn")
+        case "events":
+            # Without a name it is the default bus.
+            assert not any("EventBusName" in entry for entry in given["Entries"])
+            yield Need(action, DEFAULT_BUS)
+        case "ssm":
+            assert given["Name"] == CALLBACK_KEY_NAME
+            yield Need(action, CALLBACK_KEY)
         case "s3":
             bucket = BUCKETS[given["Bucket"]]
             if call.operation == "DeleteObjects":
@@ -173,7 +191,15 @@ def needs_of_lambda(stack: cloudformation.Stack, function: str) -> set[Need]:
     if properties["TracingConfig"]["Mode"] == "Active":
         found |= {Need(f"xray:{operation}", "*") for operation in ("PutTelemetryRecords", "PutTraceSegments")}
     for source in stack.of_type("AWS::Lambda::EventSourceMapping").values():
-        if source["FunctionName"] == function:
+        if source["FunctionName"] != function:
+            continue
+        if source["EventSourceArn"] == "Table.StreamArn":
+            # https://docs.aws.amazon.com/lambda/latest/dg/services-dynamodb-eventsourcemapping.html
+            for operation in ("DescribeStream", "GetRecords", "GetShardIterator"):
+                found.add(Need(f"dynamodb:{operation}", "Table.StreamArn"))
+            found.add(Need("dynamodb:ListStreams", "*"))
+            found.add(Need("sqs:SendMessage", source["DestinationConfig"]["OnFailure"]["Destination"]))
+        else:
             for operation in ("DeleteMessage", "GetQueueAttributes", "ReceiveMessage"):
                 found.add(Need(f"sqs:{operation}", source["EventSourceArn"]))
     return found
@@ -307,6 +333,30 @@ def bury(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
             assert answer == {"batchItemFailures": []}
     assert [_status(scene, task) for task in (whole, part)] == [Status.FAILED, Status.FAILED]
     assert scene.aws.keys() == []
+
+
+def tell(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    notify, callback = importlib.import_module("notify"), importlib.import_module("callback")
+    scene.table.create(
+        Order("s3://none/clip.mp4", 1, "m3u8", callback_url="http://inner.test/"), None, unsent
+    )
+    event = {"Records": scene.aws.stream()}
+    with scene.of("NotifyFunction"):
+        assert notify.handler(event, lambda_context()) == {"batchItemFailures": []}
+    monkeypatch.setattr(callback.callbacks, "_connect", _refuse)
+    queue = {"QueueUrl": CALLBACK_QUEUE_URL}
+    (message,) = scene.aws.sqs.receive_message(**queue)["Messages"]
+    event = _sqs_event(message["Body"], receipt=message["ReceiptHandle"])
+    attributes = event["Records"][0]["attributes"]
+    for sent_at, failures in ((time.time(), 1), (0, 0)):
+        attributes |= {"ApproximateReceiveCount": "1", "SentTimestamp": str(int(sent_at * 1000))}
+        with scene.of("CallbackFunction"):
+            answer = callback.handler(event, lambda_context())
+        assert len(answer["batchItemFailures"]) == failures
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise RefusedUrlError
 
 
 def work(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,6 +561,7 @@ def calls(
         call_uploads(scene)
         sweep(scene, monkeypatch)
         bury(scene, monkeypatch)
+        tell(scene, monkeypatch)
         work(scene, monkeypatch)
         recorded.update(scene.calls)
     return recorded
@@ -530,13 +581,14 @@ def test_a_role_grants_what_its_function_calls_and_nothing_else(
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_role_names_one_table_queue_log_or_folder(function: str) -> None:
     for grant in grants(STACK, function):
-        if grant.action.startswith("xray:"):
-            # X-Ray knows no resources.
+        if grant.action.startswith("xray:") or grant.action == "dynamodb:ListStreams":
+            # These know no resources.
             assert grant.resource == "*"
         else:
             folder = r"SourceBucket\.Arn/\*|OutputBucket\.Arn/(outputs|work)/\*"
             folder += rf"|{re.escape(BUCKETS[UPLOADS])}(/\*)?"
-            assert re.fullmatch(rf"{folder}|\w+\.Arn|Table\.Arn/index/\w+", grant.resource)
+            named = rf"{folder}|\w+\.Arn|Table\.Arn/index/\w+|Table\.StreamArn"
+            assert re.fullmatch(named, grant.resource) or grant.resource in {DEFAULT_BUS, CALLBACK_KEY}
             assert grant.prefix != "*" or grant.resource != "OutputBucket.Arn"
 
 

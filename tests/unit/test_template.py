@@ -20,6 +20,7 @@ from tests.conftest import TABLE_SCHEMA, UPLOADS
 from transcoding import settings
 from transcoding.data.records import Attention, ByMonth, ByPeriod, Record
 from transcoding.model import MAX_ATTEMPTS
+from transcoding.service.callbacks import PATIENCE, SECONDS
 
 TEMPLATE = cloudformation.TEMPLATE
 RESOURCES: dict[str, dict[str, Any]] = TEMPLATE["Resources"]
@@ -49,6 +50,8 @@ SETTINGS: dict[str, type[settings.Settings]] = {
     "WorkerFunction": settings.WorkerSettings,
     "DeadLetterFunction": settings.DeadLetterSettings,
     "SweepFunction": settings.SweepSettings,
+    "NotifyFunction": settings.NotifySettings,
+    "CallbackFunction": settings.CallbackSettings,
 }
 #: The contract's HTTP status for each answer that API Gateway gives by itself.
 GATEWAY_STATUS = {
@@ -337,7 +340,11 @@ def test_the_stages_of_the_workflow_have_settings_that_ask_nobody() -> None:
 
 @pytest.mark.parametrize(
     ("name", "queue", "batch"),
-    [("WorkerFunction", "JobQueue", 1), ("DeadLetterFunction", "DeadLetterQueue", 10)],
+    [
+        ("WorkerFunction", "JobQueue", 1),
+        ("DeadLetterFunction", "DeadLetterQueue", 10),
+        ("CallbackFunction", "CallbackQueue", 1),
+    ],
 )
 def test_the_consumers_of_queues(name: str, queue: str, batch: int) -> None:
     (event,) = FUNCTIONS[name]["Events"].values()
@@ -355,6 +362,25 @@ def test_a_job_is_given_up_only_after_all_attempts_and_kept_as_long_as_can_be() 
     assert redrive["maxReceiveCount"] > MAX_ATTEMPTS
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
     assert _properties("DeadLetterQueue")["MessageRetentionPeriod"] == 14 * 24 * 3600
+
+
+def test_what_cannot_be_told_is_given_up_while_the_stream_still_has_it() -> None:
+    (event,) = FUNCTIONS["NotifyFunction"]["Events"].values()
+    mapping = event["Properties"]
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["BisectBatchOnFunctionError"] is True
+    assert mapping["MaximumRecordAgeInSeconds"] < 24 * 3600
+    destination = mapping["DestinationConfig"]["OnFailure"]
+    assert destination == {"Type": "SQS", "Destination": {"Fn::GetAtt": ["EventDeadLetterQueue", "Arn"]}}
+
+
+def test_callbacks_are_kept_longer_than_they_are_tried() -> None:
+    queue = _properties("CallbackQueue")
+    assert queue["MessageRetentionPeriod"] > PATIENCE.total_seconds()
+    # The function gives up by time, long before the queue does by tries.
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 1000
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["CallbackDeadLetterQueue", "Arn"]}
+    assert GLOBALS["Timeout"] > SECONDS
 
 
 # Data.
@@ -576,7 +602,7 @@ def test_nothing_is_of_another_partition(region: str, partition: str) -> None:
 
 def test_every_alarm_reaches_the_topic() -> None:
     alarms = _of_type("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 11
+    assert len(alarms) == 16
     for alarm in alarms:
         assert _properties(alarm)["AlarmActions"] == [{"Ref": "AlarmTopic"}]
         # Only of the sweep it is known that it runs.

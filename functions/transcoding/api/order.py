@@ -9,7 +9,12 @@ from transcoding.model import Order
 
 
 def read_order(
-    origin_url: str, quality: int, format_name: str, codecs: tuple[str, ...] | None, thumbnails: bool | None
+    origin_url: str,
+    quality: int,
+    format_name: str,
+    codecs: tuple[str, ...] | None,
+    thumbnails: bool | None,
+    callback_url: str | None,
 ) -> Order:
     """Return what is asked for. Raises ApiError (400) for values that do not go together.
 
@@ -37,4 +42,5 @@ def read_order(
         format_name,
         codecs="" if default else ",".join(chosen),
         thumbnails=adaptive if thumbnails is None else thumbnails,
+        callback_url=callback_url or "",
     )

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from transcoding.media.planning.formats import FORMATS
+from transcoding.web import is_public
 
 MAX_URL_LENGTH = 2048
 MAX_IDS = 100
@@ -22,6 +25,7 @@ _PORT = "[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6
 _S3_URL = r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[^\x00-\x1f\x7f-\x9f]+"
 _HTTP_URL = rf"https?://[A-Za-z0-9][A-Za-z0-9._-]{{0,252}}(:({_PORT}))?([/?#][^\x00-\x20\x7f-\xa0]*)?"
 _URL = f"^({_S3_URL}|{_HTTP_URL})$"
+_CALLBACK_URL = f"^{_HTTP_URL}$"
 _KEY = "^[!-~]([ -~]{0,253}[!-~])?$"
 #: The codecs of which there is a choice.
 _CODECS = list(dict.fromkeys(codec.name for target in FORMATS.values() for codec in target.codec_choices))
@@ -88,14 +92,34 @@ def _text(value: Any) -> str:
 
 
 def _source_url(value: Any) -> str:
+    return _url(value, _URL, ("s3", "http", "https"))
+
+
+def _callback_url(value: Any) -> str:
+    url = _url(value, _CALLBACK_URL, ("http", "https"))
+    if not _may_be_public(urlsplit(url).hostname or ""):
+        raise RefusedError("must be on the public Internet")
+    return url
+
+
+def _may_be_public(host: str) -> bool:
+    """Return whether a host is a public address, or a name: where that leads shows when it is called."""
+    try:
+        return is_public(ip_address(host))
+    except ValueError:
+        return host != "localhost"
+
+
+def _url(value: Any, pattern: str, schemes: tuple[str, ...]) -> str:
     url = _text(value)
     if len(url) > MAX_URL_LENGTH:
         raise RefusedError(f"must have at most {MAX_URL_LENGTH} characters")
-    if re.fullmatch(_URL, url):
+    if re.fullmatch(pattern, url):
         return url
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in {"s3", "http", "https"}:
-        raise RefusedError("must start with s3://, http:// or https://")
+    if not separator or scheme not in schemes:
+        *others, last = (f"{name}://" for name in schemes)
+        raise RefusedError(f"must start with {', '.join(others)} or {last}")
     if re.search(r"[\x00-\x1f\x7f-\x9f]", url):
         raise RefusedError("must not have control characters")
     if scheme == "s3":
@@ -209,6 +233,13 @@ THUMBNAILS = Parameter(
     {"type": ["boolean", "null"]},
     examples=(True,),
 )
+CALLBACK_URL = Parameter(
+    "callback_url",
+    "An `http(s)` URL on the public Internet, which is called at each change of the task's status.",
+    _callback_url,
+    {"type": ["string", "null"], "maxLength": MAX_URL_LENGTH, "pattern": _CALLBACK_URL},
+    examples=("https://example.com/transcoded",),
+)
 ID = Parameter(
     "id",
     "The task's id.",
@@ -316,7 +347,7 @@ ETAGS = Parameter(
 CREATE_TRANSCODE = Body(
     "CreateTranscode",
     "What to transcode, and into what.",
-    (ORIGIN_URL, QUALITY, FORMAT, CODEC, THUMBNAILS),
+    (ORIGIN_URL, QUALITY, FORMAT, CODEC, THUMBNAILS, CALLBACK_URL),
 )
 DELETE_TRANSCODE = Body("DeleteTranscode", "Which task to delete.", (ID,))
 CREATE_UPLOAD = Body(

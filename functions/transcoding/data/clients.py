@@ -78,6 +78,18 @@ def sqs() -> SQSClient:
 
 
 @cache
+def events() -> Any:
+    """Return this process's EventBridge client."""
+    return session().create_client("events", config=_config())
+
+
+@cache
+def ssm() -> Any:
+    """Return this process's client of Systems Manager, whose Parameter Store has the key of callbacks."""
+    return session().create_client("ssm", config=_config())
+
+
+@cache
 def s3(*, patient: bool) -> S3Client:
     """Return this process's S3 client, which is able to presign in every region.
 

@@ -18,7 +18,15 @@ from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
 
 from transcoding.data.records import PartRecord, TaskRecord
-from transcoding.data.table import MOST_PROGRESS, SOON, Table, available, end_lease, new_mark
+from transcoding.data.table import (
+    MOST_PROGRESS,
+    SOON,
+    Table,
+    available,
+    end_lease,
+    new_status_mark,
+    set_status,
+)
 from transcoding.errors import WORKER_LOST_INFO, Failure, LeaseLostError, TaskFailedError
 from transcoding.model import MAX_ATTEMPTS, Part, Status, Task
 
@@ -211,10 +219,10 @@ class PartTable(Table):
 
         False where there is no other attempt, or the task does not run in this one any more.
         """
-        given_up = self._update(
+        given_up = self._enter(
             task.id,
+            Status.WAITING,
             _running(task.attempt) & (TaskRecord.attempt < MAX_ATTEMPTS),
-            TaskRecord.status.set(Status.WAITING),
             TaskRecord.progress.set(0.0),
             *(part.remove() for part in (TaskRecord.parts, TaskRecord.parts_left, TaskRecord.parts_queued)),
             TaskRecord.finishes.remove(),
@@ -245,7 +253,8 @@ class PartTable(Table):
 
     def fail_incomplete(self, task: Task, code: Failure, info: str) -> bool:
         """End a task some of whose parts are gone; False when it does not run any more."""
-        return self._update(task.id, _running(task.attempt), *self._failed(code, info)) is not None
+        failed = self._failed(code, info)
+        return self._enter(task.id, Status.FAILED, _running(task.attempt), *failed) is not None
 
     # Reads and writes.
 
@@ -319,8 +328,8 @@ class PartTable(Table):
 
     def _fail(self, key: str, condition: Condition, task_id: str, attempt: int, failed: list[Action]) -> bool:
         """Fail the task of a part for which the condition holds; False where it does not run any more."""
-        mark = new_mark()
-        changes = [*failed, TaskRecord.last_write.set(mark)]
+        mark = new_status_mark()
+        changes = [*set_status(Status.FAILED), *failed, TaskRecord.last_write.set(mark)]
 
         def write() -> None:
             with TransactWrite(connection=self._connection) as transaction:

@@ -1,8 +1,10 @@
-"""The job queue (SQS)."""
+"""The queues (SQS): of jobs, and of callbacks."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from transcoding.data import clients
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 #: The most that SQS takes in a request.
 _BATCH = 10
+_CALLBACKS = "the callback queue"
 
 
 class JobQueue:
@@ -64,3 +67,45 @@ class JobQueue:
             self._sqs.change_message_visibility(
                 QueueUrl=self._url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds
             )
+
+
+class CallbackQueue:
+    """The callbacks that are to be sent, each a message.
+
+    Those to one host are a group, so that a host that is slow, or down, does not keep others waiting (see
+    JobQueue).
+    """
+
+    def __init__(self, queue_url: str) -> None:
+        self._url = queue_url
+        self._sqs = clients.sqs()
+
+    def send(self, callbacks: Sequence[tuple[str, str]]) -> set[int]:
+        """Queue callbacks, each a host and a message; return the places of those that were not taken."""
+        failed = set()
+        for first in range(0, len(callbacks), _BATCH):
+            entries: list[SendMessageBatchRequestEntryTypeDef] = [
+                {"Id": str(place), "MessageBody": message, "MessageGroupId": _group(host)}
+                for place, (host, message) in enumerate(callbacks[first : first + _BATCH], first)
+            ]
+            with clients.availability(_CALLBACKS):
+                answer = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+            failed |= {int(failure["Id"]) for failure in answer.get("Failed", [])}
+        return failed
+
+    def postpone(self, receipt_handle: str, seconds: int) -> None:
+        """Let a message that was received come again after so many seconds. Raises UnavailableError."""
+        with clients.availability(_CALLBACKS):
+            self._sqs.change_message_visibility(
+                QueueUrl=self._url, ReceiptHandle=receipt_handle, VisibilityTimeout=seconds
+            )
+
+    def give_up(self, dead_letter_queue_url: str, message: str) -> None:
+        """Put a message on the dead-letter queue. Raises UnavailableError."""
+        with clients.availability("the dead-letter queue of the callbacks"):
+            self._sqs.send_message(QueueUrl=dead_letter_queue_url, MessageBody=message)
+
+
+def _group(host: str) -> str:
+    """Return the group of a host, whose name may be longer than that of a group."""
+    return hashlib.sha256(host.encode()).hexdigest()

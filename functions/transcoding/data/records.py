@@ -30,6 +30,10 @@ from pynamodb.models import Model
 from transcoding.data import clients
 from transcoding.model import Output, OutputRendition, Part, PartKind, Status, Task
 
+#: How the mark of a change begins that sets a task's status: only these changes are told, and the template
+#: has the table's stream filtered by it.
+STATUS_MARK = "status#"
+
 _Value = TypeVar("_Value")
 
 
@@ -88,6 +92,7 @@ class Record(Model):
     #: When DynamoDB may remove the item, seconds since the epoch (the table's TTL attribute).
     expires_at = NumberAttribute(null=True)
     #: A random mark of the last change, by which a write that is repeated knows what it has itself written.
+    #: That of a change of a task's status starts with STATUS_MARK.
     last_write = UnicodeAttribute(null=True)
 
     by_month = ByMonth()
@@ -132,6 +137,9 @@ class TaskRecord(Record):
     #: The fields of its `Output`, in 300 bytes for eight renditions: every change of an item that is larger
     #: than 1 KB costs more.
     output = PackedAttribute[dict[str, Any]](null=True)
+    callback_url = UnicodeAttribute(null=True)
+    #: How often the status was set. Tasks of earlier versions have it from their next change on.
+    sequence = NumberAttribute(null=True)
 
     #: The month it was created in; a deleted task has none, and so leaves the list.
     month = UnicodeAttribute(null=True)
@@ -173,6 +181,8 @@ class TaskRecord(Record):
             codecs=self.codecs or "",
             thumbnails=bool(self.thumbnails),
             output=_output(self.output) if self.output else None,
+            callback_url=self.callback_url or "",
+            sequence=int(self.sequence or 0),
         )
 
 

@@ -22,7 +22,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
 from transcoding.data import clients
-from transcoding.data.records import PartRecord, Record, TaskRecord
+from transcoding.data.records import STATUS_MARK, PartRecord, Record, TaskRecord
 from transcoding.errors import Failure, UnavailableError
 from transcoding.model import Status, Task
 
@@ -75,8 +75,8 @@ class Table:
     # Conditions and actions.
 
     def _failed(self, code: Failure, info: str) -> list[Action]:
+        """Set what says why a task fails, but not its status."""
         return [
-            TaskRecord.status.set(Status.FAILED),
             TaskRecord.error_code.set(code),
             TaskRecord.error_info.set(info),
             *end_lease(),
@@ -108,13 +108,21 @@ class Table:
                 return None
 
     def _update(self, task_id: str, condition: Condition, *actions: Action) -> Task | None:
-        """Change a task if the condition holds, and return it as it is then; None where it does not hold."""
+        """Change a task, but not its status, if the condition holds; return it as it is then, else None."""
         record = self._change(TaskRecord(task_id), condition, *actions)
         return record.task() if record else None
 
-    def _change(self, item: _Record, condition: Condition, *actions: Action) -> _Record | None:
+    def _enter(self, task_id: str, status: Status, condition: Condition, *actions: Action) -> Task | None:
+        """Change a task, and set its status, as `_update` does; the stream tells of it."""
+        changes = (*set_status(status), *actions)
+        record = self._change(TaskRecord(task_id), condition, *changes, mark=new_status_mark())
+        return record.task() if record else None
+
+    def _change(
+        self, item: _Record, condition: Condition, *actions: Action, mark: str = ""
+    ) -> _Record | None:
         """Change the item of this key if the condition holds, once even where the write is repeated."""
-        mark = new_mark()
+        mark = mark or new_mark()
         first = Record.last_write.does_not_exist() | (Record.last_write != mark)
         changes = [*actions, Record.last_write.set(mark)]
         if self._write(partial(item.update, changes, condition & first)):
@@ -146,9 +154,19 @@ def end_lease() -> list[Action]:
     return [TaskRecord.lease_owner.remove(), TaskRecord.lease_expires_at.remove()]
 
 
+def set_status(status: Status) -> list[Action]:
+    """Set a task's status, and count that. Needs a status mark in the same write."""
+    return [TaskRecord.status.set(status), TaskRecord.sequence.add(1)]
+
+
 def new_mark() -> str:
     """Return a mark for a change."""
     return secrets.token_hex(8)
+
+
+def new_status_mark() -> str:
+    """Return a mark for a change that sets a task's status."""
+    return STATUS_MARK + new_mark()
 
 
 def _codes(error: PynamoDBException) -> set[str]:

@@ -18,13 +18,21 @@ from functools import partial
 from typing import cast
 
 from pynamodb.expressions.condition import Condition
-from pynamodb.expressions.update import Action
 from pynamodb.transactions import TransactWrite
 
 from transcoding.data import periods
 from transcoding.data.counts import Counts
 from transcoding.data.records import IdempotencyRecord, TaskRecord
-from transcoding.data.table import ATTENTION, MOST_PROGRESS, SOON, Table, available, end_lease, new_mark
+from transcoding.data.table import (
+    ATTENTION,
+    MOST_PROGRESS,
+    SOON,
+    Table,
+    available,
+    end_lease,
+    new_status_mark,
+    set_status,
+)
 from transcoding.errors import (
     WORKER_LOST_INFO,
     ApiError,
@@ -81,8 +89,8 @@ class TaskTable(Table):
                 return earlier, False
             task_id = _new_id()
             status = Status.WAITING if send(task_id) else Status.ACCEPTED
-            now, mark = self._now(), new_mark()
-            task = Task(task_id, **asdict(order), created_at=now, updated_at=now, status=status)
+            now, mark = self._now(), new_status_mark()
+            task = Task(task_id, **asdict(order), created_at=now, updated_at=now, status=status, sequence=1)
             if self._counts.write(partial(self._create, task, mark, key_id, fingerprint)):
                 return task, True
             found = self._read(task.id)
@@ -132,6 +140,7 @@ class TaskTable(Table):
                 target="",
                 output=None,
                 progress=0.0 if task.status is Status.SUCCEEDED else task.progress,
+                sequence=task.sequence + 1,
             )
             counted = record.month is not None
             if self._counts.write(partial(self._delete, task, deleted, retention, counted=counted)):
@@ -153,32 +162,27 @@ class TaskTable(Table):
             return None
         if task.lease_expires_at >= now:
             return task if task.lease_owner == owner else None
-        begin: tuple[Action, ...]
         if task.parts:
-            free, tries = self._unfinished(now), task.finishes
-            begin = (TaskRecord.finishes.add(1),)
-            seen = TaskRecord.finishes == tries
+            tries = task.finishes
+            free = self._unfinished(now) & (TaskRecord.finishes == tries)
         else:
-            free, tries = self._unowned(now), task.attempt
-            begin = (
-                TaskRecord.status.set(Status.RUNNING),
-                TaskRecord.attempt.add(1),
-                TaskRecord.progress.set(0.0),
-            )
-            seen = TaskRecord.attempt == tries
+            tries = task.attempt
+            free = self._unowned(now) & (TaskRecord.attempt == tries)
         if tries >= MAX_ATTEMPTS:
-            if self._update(task_id, free & seen, *self._failed(Failure.WORKER_LOST, WORKER_LOST_INFO)):
+            failed = self._failed(Failure.WORKER_LOST, WORKER_LOST_INFO)
+            if self._enter(task_id, Status.FAILED, free, *failed):
                 raise TaskFailedError(Failure.WORKER_LOST, WORKER_LOST_INFO)
             return None
-        return self._update(
-            task_id,
-            free & seen,
-            *begin,
+        own = (
             TaskRecord.lease_owner.set(owner),
             TaskRecord.lease_expires_at.set(now + lease.total_seconds()),
             *self._attend(lease),
             self._touch(),
         )
+        if task.parts:
+            return self._update(task_id, free, TaskRecord.finishes.add(1), *own)
+        again = (TaskRecord.attempt.add(1), TaskRecord.progress.set(0.0))
+        return self._enter(task_id, Status.RUNNING, free, *again, *own)
 
     def heartbeat(self, task_id: str, owner: str, progress: float, lease: timedelta) -> None:
         """Extend the lease, and raise the progress if it is more than before. Raises LeaseLostError."""
@@ -198,10 +202,10 @@ class TaskTable(Table):
         `key` is the result's, so that a new distribution serves it too, and `output` what it is. Raises
         LeaseLostError.
         """
-        done = self._update(
+        done = self._enter(
             task_id,
+            Status.SUCCEEDED,
             self._owned(owner),
-            TaskRecord.status.set(Status.SUCCEEDED),
             TaskRecord.progress.set(1.0),
             TaskRecord.target_url.set(key),
             TaskRecord.output.set(asdict(output)),
@@ -215,7 +219,7 @@ class TaskTable(Table):
 
     def fail(self, task_id: str, owner: str, code: Failure, info: str) -> None:
         """End a task that cannot succeed; the sweep removes what it stored. Raises LeaseLostError."""
-        if not self._update(task_id, self._owned(owner), *self._failed(code, info)):
+        if not self._enter(task_id, Status.FAILED, self._owned(owner), *self._failed(code, info)):
             raise LeaseLostError(task_id)
 
     def release(self, task_id: str, owner: str, code: Failure, info: str) -> bool:
@@ -226,10 +230,10 @@ class TaskTable(Table):
         """
         owned = self._owned(owner)
         give_back = (*end_lease(), *self._attend(SOON), self._touch())
-        if self._update(
+        if self._enter(
             task_id,
+            Status.WAITING,
             owned & TaskRecord.parts.does_not_exist() & (TaskRecord.attempt < MAX_ATTEMPTS),
-            TaskRecord.status.set(Status.WAITING),
             TaskRecord.progress.set(0.0),
             *give_back,
         ) or self._update(task_id, owned & (TaskRecord.finishes < MAX_ATTEMPTS), *give_back):
@@ -241,10 +245,10 @@ class TaskTable(Table):
 
     def mark_waiting(self, task_id: str) -> None:
         """Note that an accepted task's message is on the queue. Does nothing in any other status."""
-        self._update(
+        self._enter(
             task_id,
+            Status.WAITING,
             TaskRecord.status == Status.ACCEPTED,
-            TaskRecord.status.set(Status.WAITING),
             *self._attend(QUEUE_PATIENCE),
             self._touch(),
         )
@@ -256,7 +260,7 @@ class TaskTable(Table):
         """
         now = self._clock()
         free = self._unowned(now) | self._unfinished(now)
-        return self._update(task_id, free, *self._failed(code, info)) is not None
+        return self._enter(task_id, Status.FAILED, free, *self._failed(code, info)) is not None
 
     def due(self, limit: int) -> list[Task]:
         """Read the tasks that the sweep should look at, those that wait longest first."""
@@ -344,6 +348,8 @@ class TaskTable(Table):
             attempt=task.attempt,
             codecs=task.codecs or None,
             thumbnails=task.thumbnails or None,
+            callback_url=task.callback_url or None,
+            sequence=task.sequence,
             month=periods.month_of(task.created_at),
             created=f"{task.created_at:%Y-%m-%dT%H:%M:%S.%f}#{task.id}",
             attention=ATTENTION,
@@ -383,7 +389,7 @@ class TaskTable(Table):
             transaction.update(
                 TaskRecord(seen.id),
                 [
-                    TaskRecord.status.set(deleted.status),
+                    *set_status(deleted.status),
                     TaskRecord.updated_at.set(deleted.updated_at),
                     TaskRecord.target_url.set(deleted.target),
                     TaskRecord.output.remove(),
@@ -394,7 +400,7 @@ class TaskTable(Table):
                     # A worker that does not know yet may go on storing until its lease is over.
                     TaskRecord.attention.set(ATTENTION),
                     TaskRecord.attention_at.set(max(now, seen.lease_expires_at) + SOON.total_seconds()),
-                    TaskRecord.last_write.set(new_mark()),
+                    TaskRecord.last_write.set(new_status_mark()),
                 ],
                 condition=(TaskRecord.status == seen.status) & listed,
             )
@@ -416,9 +422,11 @@ def _new_id() -> str:
 
 
 def _fingerprint(order: Order) -> str:
-    """Return a digest of an order; of one without what version 0.1.0 did not know, as it made it."""
+    """Return a digest of an order; of one without what an earlier version did not know, as that made it."""
     known = (order.origin_url, order.quality, order.format)
     more = (order.codecs, order.thumbnails)
+    if order.callback_url:
+        return _digest(*known, *more, order.callback_url)
     return _digest(*known, *more) if any(more) else _digest(*known)
 
 

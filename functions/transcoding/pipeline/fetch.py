@@ -1,10 +1,6 @@
-"""Reads http(s) sources, and nothing that is not on the public Internet.
+"""Reads http(s) sources, and nothing that is not on the public Internet (see transcoding/web.py).
 
-A source's URL comes from a user, and so does every redirect behind it: the worker must not be made to fetch
-from the network it runs in (server-side request forgery). So this client resolves a host itself, refuses it
-unless all its addresses are public, and connects to the very address that it has checked; a second, different
-DNS answer is never asked for. Each redirect goes through the same. Proxy settings are ignored, since a proxy
-would resolve the name again, and no cookies or credentials are kept.
+Each redirect goes through the same check. No cookies or credentials are kept.
 """
 
 from __future__ import annotations
@@ -17,18 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Self
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urljoin
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 from urllib3.response import HTTPResponse
 
 from transcoding.errors import Failure, TaskFailedError
-
-IPAddress = IPv4Address | IPv6Address
+from transcoding.web import IPAddress, RefusedUrlError, Url, connect, is_public, resolve
 
 CHUNK_BYTES = 1024 * 1024
 CONNECT_SECONDS = 10.0
@@ -38,41 +31,9 @@ MAX_REDIRECTS = 5
 RETRY_PAUSES = (1.0, 2.0, 4.0)
 USER_AGENT = "transcoding/1.0"
 
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-_NAT64 = IPv6Network("64:ff9b::/96")
-#: Registered as special purpose (RFC 6890) or leading elsewhere (6to4, Teredo), which not every version of
-#: `ipaddress` knows; no one publishes media there.
-_NOT_FOR_HOSTS = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24"))) + tuple(
-    map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
-)
-
-
-def is_public(address: IPAddress) -> bool:
-    """Return whether an address is on the public Internet; an IPv4 address in an IPv6 one is what counts."""
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            return is_public(address.ipv4_mapped)
-        if address in _NAT64:
-            return is_public(IPv4Address(address.packed[-4:]))
-        if address not in _GLOBAL_UNICAST:
-            return False
-    if any(address in network for network in _NOT_FOR_HOSTS):
-        return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
-
-
-def resolve(host: str) -> list[IPAddress]:
-    """Return all addresses of a host name, or of any spelling of one that the system takes (`0x7f.1`)."""
-    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
-
 
 class _PassingError(TaskFailedError):
     """A failure that another request may not meet."""
-
-
-def _refused(info: str) -> TaskFailedError:
-    return TaskFailedError(Failure.SOURCE_ADDRESS_REFUSED, info)
 
 
 def _empty() -> TaskFailedError:
@@ -83,41 +44,18 @@ def _unreachable(info: str) -> TaskFailedError:
     return TaskFailedError(Failure.SOURCE_UNREACHABLE, info)
 
 
-@dataclass(frozen=True, slots=True)
-class _Url:
-    """A URL that is parsed once, so that the host that is checked, connected to and requested is the same."""
+@contextmanager
+def _checked() -> Iterator[None]:
+    """Turn the refusal of a URL into the task's failure."""
+    try:
+        yield
+    except RefusedUrlError as error:
+        raise TaskFailedError(Failure.SOURCE_ADDRESS_REFUSED, str(error)) from error
 
-    text: str
-    scheme: str
-    host: str
-    port: int
-    target: str
 
-    @classmethod
-    def parse(cls, text: str) -> _Url:
-        try:
-            parts = urlsplit(text)
-            # The codec maps to ASCII per IDNA 2003; a trailing dot belongs neither into Host nor into SNI.
-            host = (parts.hostname or "").encode("idna").decode().removesuffix(".")
-            port = parts.port
-        except ValueError as error:
-            raise _refused("The URL is not valid.") from error
-        if parts.scheme not in ("http", "https"):
-            raise _refused(f"Only http and https URLs are fetched, not {parts.scheme[:20]!r}.")
-        if parts.username is not None or parts.password is not None:
-            raise _refused("A URL with a user name or password is not accepted. Use a signed URL instead.")
-        if not re.fullmatch(r"[0-9a-z_-]+(\.[0-9a-z_-]+)*|[0-9a-f:.]+", host):
-            raise _refused("The URL has no valid host name.")
-        target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-        if parts.query:
-            target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?")
-        return cls(text, parts.scheme, host, port or (443 if parts.scheme == "https" else 80), target)
-
-    @property
-    def authority(self) -> str:
-        """The Host header (RFC 9110, section 7.2)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if (self.scheme, self.port) in (("http", 80), ("https", 443)) else f"{host}:{self.port}"
+def _parse(text: str) -> Url:
+    with _checked():
+        return Url.parse(text)
 
 
 class HttpSource:
@@ -148,7 +86,7 @@ class HttpSource:
     ) -> None:
         self.length = None
         self.offset = 0
-        self._url = _Url.parse(url)
+        self._url = _parse(url)
         self._max_bytes = max_bytes
         self._deadline = deadline
         self._resolve = resolve
@@ -238,10 +176,10 @@ class HttpSource:
                 return response
             # http.client decodes headers as Latin-1; raw UTF-8 is common in this one.
             location = quote(location.encode("latin-1"), safe="/%:@!$&'()*+,;=~?#[]")
-            url = _Url.parse(urljoin(url.text, location))
+            url = _parse(urljoin(url.text, location))
         raise _unreachable(f"{self._url.host} redirects more than {MAX_REDIRECTS} times.")
 
-    def _get(self, url: _Url) -> HTTPResponse:
+    def _get(self, url: Url) -> HTTPResponse:
         headers = {
             "Host": url.authority,
             "User-Agent": USER_AGENT,
@@ -262,33 +200,14 @@ class HttpSource:
         connection.request("GET", url.target, headers=headers, preload_content=False, decode_content=False)
         return self._transfer.enter_context(closing(connection.getresponse()))
 
-    def _connect(self, url: _Url) -> HTTPConnection:
-        """Connect to the first address of the host that answers, once all of them have been checked."""
-        addresses = self._resolve(url.host)
-        if not addresses or not all(map(self._is_allowed, addresses)):
-            raise _refused(f"{url.host} is not a public address. The source must be open to the Internet.")
-        for address in addresses[:-1]:
-            with suppress(HTTPError, OSError):
-                return self._connect_to(address, url)
-        return self._connect_to(addresses[-1], url)
-
-    def _connect_to(self, address: IPAddress, url: _Url) -> HTTPConnection:
-        seconds = min(CONNECT_SECONDS, self._time_left())
-        connection = HTTPConnection(str(address), url.port, timeout=seconds)
-        if url.scheme == "https":
-            # The certificate is checked, and asked for, by the host's name.
-            connection = HTTPSConnection(
-                str(address),
-                url.port,
-                timeout=seconds,
-                server_hostname=url.host,
-                ssl_context=ssl.create_default_context(),
+    def _connect(self, url: Url) -> HTTPConnection:
+        with _checked():
+            connection = connect(
+                url,
+                seconds=lambda: min(CONNECT_SECONDS, self._time_left()),
+                resolve=self._resolve,
+                is_allowed=self._is_allowed,
             )
-        try:
-            connection.connect()
-        except BaseException:
-            connection.close()
-            raise
         connection.timeout = IDLE_SECONDS
         return connection
 
@@ -312,7 +231,7 @@ class HttpSource:
             text = f"The source is larger than the limit of {self._max_bytes} bytes."
             raise TaskFailedError(Failure.SOURCE_TOO_LARGE, text)
 
-    def _check_answer(self, url: _Url, response: HTTPResponse) -> None:
+    def _check_answer(self, url: Url, response: HTTPResponse) -> None:
         """Check that an answer carries the file from `offset` on. Raises TaskFailedError."""
         status = response.status
         answered = f"{url.host} answered with HTTP status {status}"
@@ -347,7 +266,7 @@ class HttpSource:
         self._validator = response.headers.get("Last-Modified") if tag.startswith("W/") else tag
 
     @contextmanager
-    def _named_failures(self, url: _Url) -> Iterator[None]:
+    def _named_failures(self, url: Url) -> Iterator[None]:
         try:
             yield
         except (HTTPError, http.client.HTTPException, OSError) as error:
@@ -355,7 +274,7 @@ class HttpSource:
             raise _failure(url, error) from error
 
 
-def _failure(url: _Url, error: Exception) -> TaskFailedError:
+def _failure(url: Url, error: Exception) -> TaskFailedError:
     """Return the failure that an error means; its text shows no more of the network than the URL does."""
     if isinstance(error, ReadTimeoutError | TimeoutError):
         text = f"{url.authority} sent nothing for {IDLE_SECONDS:g} s."

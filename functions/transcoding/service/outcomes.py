@@ -29,3 +29,7 @@ class Outcome(StrEnum):
     SWEPT = "TasksSwept"
     #: No worker could process a message; with FAILED, as that ends the task.
     BURIED = "TasksBuried"
+    #: The receiver of a callback has taken it; has not taken it, and it is tried again; or no more.
+    CALLBACK_DELIVERED = "CallbacksDelivered"
+    CALLBACK_FAILED = "CallbacksFailed"
+    CALLBACK_GIVEN_UP = "CallbacksGivenUp"
