@@ -20,6 +20,7 @@ from typing import Any
 
 import boto3
 import botocore.handlers
+import hypothesis
 import pytest
 import yaml
 from cryptography import x509
@@ -30,6 +31,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from moto import mock_aws
 
 from transcoding.model import Output, OutputRendition
+
+# A busy machine takes longer.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 REGION = "eu-west-1"
 TABLE = "tasks"
