@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -44,7 +45,10 @@ KINDS = {
     "late picture": lambda clips: (late(clips, "late picture"), {"quality": 1}),
     "late sound": lambda clips: (late(clips, "late sound"), {"quality": 1}),
     "adaptive": lambda clips: (scenes(clips), {"quality": 6}),
-    "adaptive in parts": lambda clips: (scenes(clips), {"quality": 6, "part_seconds": 0.5}),
+    "adaptive in parts": lambda clips: (
+        scenes(clips),
+        {"quality": 6, "part_seconds": 0.5, "thumbnails": True},
+    ),
 }
 
 
@@ -274,6 +278,11 @@ def test_manifest(result):
                 text = result.folder / representation.findtext(f"{MPD}BaseURL")
                 assert text.read_text().startswith("WEBVTT\n\n")
                 continue
+            if kind == "image":
+                template = adaptation_set.find(f"{MPD}SegmentTemplate")
+                for number in range(1, math.ceil(told / int(template.get("duration"))) + 1):
+                    assert (result.folder / template.get("media").replace("$Number$", str(number))).exists()
+                continue
             name = representation.get("id")
             assert (kind == "audio") == (name == "audio")
             stream = ffprobe(result.folder / name / "index.m3u8")["streams"][0]
@@ -288,7 +297,8 @@ def test_manifest(result):
             for start in accumulate(ticks[:-1], initial=0):
                 assert (result.folder / template.get("media").replace("$Time$", str(start))).exists()
     assert len(set(seen)) == len(seen)
-    assert sorted(s for s in seen if not s.startswith("subtitles")) == sorted(playlists)
+    others = ("subtitles", "thumbnails")
+    assert sorted(s for s in seen if not s.startswith(others)) == sorted(playlists)
 
 
 def test_manifest_is_well_formed(result):
@@ -320,7 +330,7 @@ def test_sets_of_the_manifest_tell_what_dash_if_asks_for(result):
     for adaptation_set in manifest.iter(f"{MPD}AdaptationSet"):
         kind = adaptation_set.get("contentType")
         representations = list(adaptation_set.iter(f"{MPD}Representation"))
-        if kind == "text":
+        if kind in {"text", "image"}:
             continue
         assert adaptation_set.get("segmentAlignment") == "true"
         assert adaptation_set.get("startWithSAP") == "1"

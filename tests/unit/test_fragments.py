@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transcoding.media.packaging.fragments import (
     Fragment,
     Sample,
+    by_keyframe,
     is_whole,
     read,
     read_init,
@@ -137,3 +138,44 @@ def test_a_file_that_is_cut_off_is_told():
     # At the end of a box, what is there is whole: of what FFmpeg writes of no frame, there is no more.
     ends = {12, len(data) - 24, len(data)}
     assert {size for size in range(len(data) + 1) if is_whole(data[:size])} == ends
+
+
+def film(keyframes: list[bool]) -> tuple[bytes, Fragment]:
+    """A segment whose samples are 7, 8, 9, … bytes of their own number."""
+    samples = tuple(
+        Sample(40, 7 + n, 0x02000000 if keyframe else 0x01010000, 80) for n, keyframe in enumerate(keyframes)
+    )
+    fragment = Fragment(2**33, samples)
+    media = b"".join(bytes([n]) * s.size for n, s in enumerate(samples))
+    data = segment(fragment, durations=True)
+    return box(b"styp", b"msdh") + data[: data.index(b"mdat") - 4] + box(b"mdat", media), fragment
+
+
+@given(st.lists(st.booleans(), max_size=20).map(lambda rest: [True, *rest]))
+def test_a_keyframe_can_be_loaded_without_what_follows(keyframes):
+    data, fragment = film(keyframes)
+    split, places = by_keyframe(data)
+    assert is_whole(split)
+    assert [place.time for place in places] == [
+        time for time, keyframe in zip(fragment.times, keyframes, strict=True) if keyframe
+    ]
+    read_back, media, numbers = [], b"", [n for n, keyframe in enumerate(keyframes) if keyframe]
+    ends = [place.offset for place in places[1:]] + [len(split)]
+    for number, place, end in zip(numbers, places, ends, strict=True):
+        part = split[place.offset : end]
+        one = read(part)
+        read_back += one.samples
+        media += part[part.index(b"mdat") + 4 :]
+        assert one.times[0] == place.time
+        assert part[: place.size].endswith(bytes([number]) * fragment.samples[number].size)
+        assert struct.unpack_from(">i", part, part.index(b"trun") + 12)[0] == part.index(b"mdat") + 4
+    assert tuple(read_back) == fragment.samples
+    assert media == data[data.index(b"mdat") + 4 :]
+
+
+def test_a_segment_without_a_keyframe_at_its_start_is_left_as_it_is():
+    data, _ = film([True, False])
+    late, _ = film([False, True])
+    for wrong in (late, data + data):
+        with pytest.raises(ValueError):
+            by_keyframe(wrong)

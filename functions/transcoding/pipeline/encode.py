@@ -29,7 +29,7 @@ def encode(
 
     `patience` is how many seconds longer than others it may be without progress. Raises TaskFailedError where
     no attempt can succeed, OSError where another may (the second copies nothing, the third leaves out
-    subtitles), and what `progress` raises.
+    subtitles and thumbnails), and what `progress` raises.
     """
     with Encoder(arguments) as encoder:
         logger.info("encoding", command=encoder.command)
@@ -69,6 +69,8 @@ def _check_end(plan: Plan, encoder: Encoder) -> None:
         raise OSError("a stream could not be copied")
     if plan.texts and status > 0:
         raise OSError("FFmpeg has failed, perhaps over the subtitles")
+    if plan.thumbnails and status > 0 and command.NO_TILES.search(errors):
+        raise OSError("FFmpeg has failed over the thumbnails")
     if status > 0 or is_cut_short(errors):
         raise diagnose(errors)
 

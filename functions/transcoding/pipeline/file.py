@@ -19,10 +19,12 @@ from transcoding.media.inspection.probe import PROBE_TIMEOUT, probe
 from transcoding.media.packaging import hls
 from transcoding.media.packaging.fragments import Content
 from transcoding.media.packaging.hls import Subtitles
+from transcoding.media.packaging.thumbnails import Sheets
 from transcoding.media.planning.plan import PicturePlan, Plan, SoundPlan
 from transcoding.model import OutputRendition, Task
 from transcoding.pipeline.output import listed, main_streams, told
 from transcoding.pipeline.progress import POLL, Report
+from transcoding.pipeline.thumbnails import Depict
 from transcoding.pipeline.track import Track
 from transcoding.pipeline.uploads import Uploads
 
@@ -59,6 +61,7 @@ class FilePackage:
         task: Task,
         tracks: Mapping[str, Track],
         texts: Sequence[Subtitles],
+        sheets: Sheets | None,
         report: Report,
     ) -> list[OutputRendition]:
         """Join the tracks and the subtitles of parts into the file, as a stream from S3 to S3."""
@@ -111,8 +114,9 @@ class _File:
                 Failure.DAMAGED, "The source could not be decoded. Export or upload it again."
             ) from None
 
-    def finish(self, report: Report) -> list[OutputRendition]:
+    def finish(self, report: Report, depict: Depict) -> list[OutputRendition]:
         renditions = [self._told(stream) for stream in main_streams(self._plan)]
+        depict(lambda time, folder: (self._path, time))
         size = self._path.stat().st_size
         stored = 0
 

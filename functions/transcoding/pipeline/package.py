@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 from transcoding.media.packaging.hls import Subtitles
+from transcoding.media.packaging.thumbnails import Sheets
 from transcoding.media.planning.plan import Plan
 from transcoding.model import OutputRendition, Task
 from transcoding.pipeline.progress import Report
+from transcoding.pipeline.thumbnails import Depict
 from transcoding.pipeline.track import Track
 from transcoding.pipeline.uploads import Uploads
 
@@ -28,10 +30,11 @@ class Publication(Protocol):
         """Return the length of the result that has been collected, in seconds."""
         ...
 
-    def finish(self, report: Report) -> list[OutputRendition]:
+    def finish(self, report: Report, depict: Depict) -> list[OutputRendition]:
         """Store the rest, and last what `target_url` points at; return the renditions.
 
-        Reports the fraction that is done.
+        Reports the fraction that is done. `depict` makes and stores the pictures of the result, once its
+        frames can be read.
         """
         ...
 
@@ -62,11 +65,12 @@ class Package(Protocol):
         task: Task,
         tracks: Mapping[str, Track],
         texts: Sequence[Subtitles],
+        sheets: Sheets | None,
         report: Report,
     ) -> list[OutputRendition]:
         """Make the result from stored tracks, by their streams' names, and stored subtitles.
 
-        Returns its renditions.
+        Returns its renditions. `sheets` are those of its thumbnails.
 
         Stores last what `target_url` points at, and nothing where `report` raises.
         """

@@ -9,10 +9,12 @@ from pathlib import Path
 from transcoding.data.object_store import ObjectStore, output_prefix
 from transcoding.media.encoding import command
 from transcoding.media.packaging import dash, hls, subtitles
+from transcoding.media.packaging.thumbnails import Sheets
 from transcoding.media.planning.plan import PicturePlan, Plan, SoundPlan
 from transcoding.model import OutputRendition, Task
 from transcoding.pipeline.output import main_streams, told
 from transcoding.pipeline.progress import Report
+from transcoding.pipeline.thumbnails import Depict, in_segments
 from transcoding.pipeline.track import Track, TrackWriter
 from transcoding.pipeline.uploads import Uploads
 
@@ -32,7 +34,7 @@ class SegmentsPackage:
 
     def publication(self, plan: Plan, folder: Path, prefix: str, uploads: Uploads) -> _Segments:
         """Return what stores the whole result that FFmpeg makes in `folder`."""
-        return _Segments(self, plan, folder, prefix, uploads)
+        return _Segments(self, self._store, plan, folder, prefix, uploads)
 
     def store_texts(
         self, plan: Plan, folder: Path, prefix: str, uploads: Uploads, duration: float
@@ -72,13 +74,19 @@ class SegmentsPackage:
         task: Task,
         tracks: Mapping[str, Track],
         texts: Sequence[hls.Subtitles],
+        sheets: Sheets | None,
         report: Report,
     ) -> list[OutputRendition]:
         """Store playlists over the segments that parts have stored."""
-        return self.put_playlists(plan, output_prefix(task.id, task.attempt), tracks, texts)
+        return self.put_playlists(plan, output_prefix(task.id, task.attempt), tracks, texts, sheets)
 
     def put_playlists(
-        self, plan: Plan, prefix: str, tracks: Mapping[str, Track], texts: Sequence[hls.Subtitles]
+        self,
+        plan: Plan,
+        prefix: str,
+        tracks: Mapping[str, Track],
+        texts: Sequence[hls.Subtitles],
+        sheets: Sheets | None,
     ) -> list[OutputRendition]:
         """Store what names the segments, and last what `target_url` points at; return the renditions."""
         pictures = [_picture(picture, tracks[picture.name]) for picture in plan.pictures]
@@ -88,10 +96,14 @@ class SegmentsPackage:
         for rendition in renditions:
             playlist = hls.media_playlist(rendition, target)
             self._store.put(playlist, prefix + rendition.uri, hls.CONTENT_TYPE)
+        for picture in pictures:
+            keyframes = hls.i_frames(picture)
+            if keyframes.segments:
+                self._store.put(hls.i_frame_playlist(picture), prefix + keyframes.uri, hls.CONTENT_TYPE)
         master = hls.master_playlist(pictures, sound, texts)
         self._store.put(master, prefix + _MASTER, hls.CONTENT_TYPE)
         if plan.format.dash:
-            manifest = dash.manifest(pictures, sound, texts)
+            manifest = dash.manifest(pictures, sound, texts, sheets)
             self._store.put(manifest, prefix + plan.format.target, plan.format.content_type)
         frames = [tracks[stream.name].content.samples for stream in plan.streams]
         return [told(*stream) for stream in zip(main_streams(plan), renditions, frames, strict=False)]
@@ -101,15 +113,27 @@ class _Segments:
     """The result that one worker makes: all its streams, side by side."""
 
     def __init__(
-        self, package: SegmentsPackage, plan: Plan, folder: Path, prefix: str, uploads: Uploads
+        self,
+        package: SegmentsPackage,
+        store: ObjectStore,
+        plan: Plan,
+        folder: Path,
+        prefix: str,
+        uploads: Uploads,
     ) -> None:
         self._package = package
+        self._store = store
         self._plan = plan
         self._folder = folder
         self._prefix = prefix
         self._uploads = uploads
         (folder / command.SUBTITLES).mkdir()
-        self._writers = [TrackWriter(stream, folder, prefix, uploads) for stream in plan.streams]
+        self._writers = [
+            TrackWriter(
+                stream, folder, prefix, uploads, by_keyframe=stream in plan.pictures and plan.thumbnails
+            )
+            for stream in plan.streams
+        ]
 
     def collect(self, *, ended: bool = False) -> None:
         for writer in self._writers:
@@ -118,7 +142,7 @@ class _Segments:
     def duration(self) -> float:
         return max(writer.track().duration for writer in self._writers)
 
-    def finish(self, report: Report) -> list[OutputRendition]:
+    def finish(self, report: Report, depict: Depict) -> list[OutputRendition]:
         for writer in self._writers:
             writer.store_init()
         texts = self._package.store_texts(
@@ -127,7 +151,9 @@ class _Segments:
         report(0.5)
         self._uploads.settle(wait=True)
         tracks = {writer.stream.name: writer.track() for writer in self._writers}
-        return self._package.put_playlists(self._plan, self._prefix, tracks, texts)
+        first = self._writers[0].stream.name
+        sheets = depict(in_segments(self._store, f"{self._prefix}{first}/", tracks[first]))
+        return self._package.put_playlists(self._plan, self._prefix, tracks, texts, sheets)
 
 
 def _rendition(name: str, track: Track) -> hls.Rendition:

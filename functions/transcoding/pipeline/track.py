@@ -65,7 +65,8 @@ def joined(tracks: Sequence[Track]) -> Track:
 class TrackWriter:
     """Stores the segments of one stream, which FFmpeg makes in a folder of `folder`, under `prefix`.
 
-    With `span`, FFmpeg makes that part of the picture, and counts time from the part's first frame.
+    With `span`, FFmpeg makes that part of the picture, and counts time from the part's first frame. With
+    `by_keyframe`, segments have a fragment for each keyframe, which players can load by itself.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class TrackWriter:
         prefix: str,
         uploads: Uploads,
         span: Span | None = None,
+        *,
+        by_keyframe: bool = False,
     ) -> None:
         self.stream = stream
         self._folder = folder / stream.name
@@ -84,6 +87,7 @@ class TrackWriter:
         self._prefix = f"{prefix}{stream.name}/"
         self._uploads = uploads
         self._span = span
+        self._by_keyframe = by_keyframe
         self._names: list[str] = []
         self._segments: list[hls.Segment] = []
         self._contents: list[Content] = []
@@ -192,12 +196,25 @@ class TrackWriter:
                 fragment = self._retimed(fragment)
                 data = fragments.retimed(data, fragment)
                 path.write_bytes(data)
+            data, keyframes = self._with_keyframes(data)
+            if keyframes:
+                path.write_bytes(data)
             start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
-            segment = hls.Segment(start, end, len(data))
+            segment = hls.Segment(start, end, len(data), keyframes=keyframes)
             self._contents.append(fragment.content())
             self._content += self._contents[-1]
             self._segments.append(segment)
             self._uploads.add(path, self._prefix + segment.name, f"{self._kind}/mp4")
+
+    def _with_keyframes(self, data: bytes) -> tuple[bytes, tuple[fragments.Keyframe, ...]]:
+        """Return a segment, and where its keyframes are; none where players cannot load them."""
+        if not self._by_keyframe:
+            return data, ()
+        try:
+            data, keyframes = fragments.by_keyframe(data)
+        except ValueError:
+            return data, ()
+        return data, tuple(replace(k, time=max(0, k.time - self._facts.media_time)) for k in keyframes)
 
     def _retimed(self, fragment: fragments.Fragment) -> fragments.Fragment:
         """Return a fragment of the picture with its times in the result."""

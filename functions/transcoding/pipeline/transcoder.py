@@ -21,6 +21,7 @@ from transcoding.media.ffmpeg.tools import Tools, complaints
 from transcoding.media.inspection.facts import EntryPoint, SourceFacts
 from transcoding.media.inspection.probe import with_keyframes
 from transcoding.media.packaging.hls import Subtitles
+from transcoding.media.packaging.thumbnails import CONTENT_TYPE, Sheets
 from transcoding.media.planning.cuts import (
     Span,
     begin,
@@ -45,9 +46,20 @@ from transcoding.pipeline.file import FilePackage
 from transcoding.pipeline.package import Package
 from transcoding.pipeline.progress import ENCODED, Report, fraction, report_rest
 from transcoding.pipeline.quality import QualityChooser
-from transcoding.pipeline.scratch import check_room
+from transcoding.pipeline.scratch import check_room, scratch_folder
 from transcoding.pipeline.segments import SegmentsPackage
 from transcoding.pipeline.source import Source, SourceReader
+from transcoding.pipeline.thumbnails import (
+    Footage,
+    PictureMaker,
+    Pictures,
+    Tile,
+    TileIndex,
+    in_segments,
+    read_tiles,
+    tile_index,
+    tiles_in,
+)
 from transcoding.pipeline.track import Track, TrackWriter, joined
 from transcoding.pipeline.uploads import Uploads
 
@@ -88,10 +100,14 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What has been stored of a part: tracks by their streams' names, and beside the sound the subtitles."""
+    """What has been stored of a part: tracks by their streams' names, and beside the sound the subtitles.
+
+    `tiles` are those of the picture, for thumbnails.
+    """
 
     tracks: Mapping[str, Track]
     texts: tuple[Subtitles, ...]
+    tiles: TileIndex = ()
 
 
 _T = TypeVar("_T")
@@ -142,6 +158,7 @@ class Transcoder:
         self._tools = tools
         self._entering = Entering(store, tools)
         self._quality = QualityChooser(tools)
+        self._pictures = PictureMaker(store, tools)
         self._sources = SourceReader(store, tools, max_source_bytes=max_source_bytes, fetch=fetch)
         self._packages: Mapping[Packaging, Package] = {
             Packaging.SEGMENTS: SegmentsPackage(store),
@@ -234,8 +251,16 @@ class Transcoder:
             duration = publication.duration()
             check_result(planned, encoder.frames, duration, encoder.errors)
             self._sources.check_unchanged(source)
-            renditions = publication.finish(partial(report_rest, report))
-        return self._output(task, duration, renditions)
+            pictures = Pictures()
+
+            def depict(footage: Footage) -> Sheets | None:
+                nonlocal pictures
+                tiles = tiles_in(folder)
+                pictures = self._pictures.make(planned, tiles, duration, folder, prefix, report, footage)
+                return pictures.sheets
+
+            renditions = publication.finish(partial(report_rest, report), depict)
+        return self._output(task, duration, renditions, pictures)
 
     def run_part(self, prepared: Prepared, part: Part, folder: Path, report: Report) -> int | None:
         """Make and store a part of the result: a span of the picture, or all the sound. Raises as `prepare`.
@@ -274,9 +299,17 @@ class Transcoder:
         }
         texts = [text for one in made for text in one.texts]
         duration = max(track.duration for track in tracks.values())
-        check_result(whole, tracks[whole.pictures[0].name].content.samples, duration)
-        renditions = self._package(whole).join(whole, task, tracks, texts, partial(report_rest, report))
-        output = self._output(task, duration, renditions)
+        first = whole.pictures[0].name
+        check_result(whole, tracks[first].content.samples, duration)
+        package, pictures = self._package(whole), Pictures()
+        if whole.thumbnails:
+            footage = in_segments(self._store, f"{package.part_prefix(task)}{first}/", tracks[first])
+            prefix = output_prefix(task.id, task.attempt)
+            with scratch_folder() as folder:
+                tiles = self._recalled_tiles(task, parts, made)
+                pictures = self._pictures.make(whole, tiles, duration, folder, prefix, report, footage)
+        renditions = package.join(whole, task, tracks, texts, pictures.sheets, partial(report_rest, report))
+        output = self._output(task, duration, renditions, pictures)
         self._store.put(_output_json().dump_json(output).decode(), _output_key(task), "application/json")
         return output
 
@@ -288,15 +321,29 @@ class Transcoder:
         except ValueError:
             return None
 
+    def _recalled_tiles(self, task: Task, parts: Sequence[Part], made: Sequence[Made]) -> list[Tile]:
+        """Return the tiles of parts, in order."""
+        stored = [(_tiles_key(task, part.number), one.tiles) for part, one in zip(parts, made, strict=True)]
+        stored = [(key, index) for key, index in stored if index]
+        with ThreadPoolExecutor(_READERS) as pool:
+            data = pool.map(lambda one: self._store.get(one[0]), stored)
+            return [
+                tile
+                for (_, index), tiles in zip(stored, data, strict=True)
+                for tile in read_tiles(index, tiles)
+            ]
+
     def target_key(self, task: Task) -> str:
         """Return the key that `target_url` is to point at: of what is stored last."""
         return output_prefix(task.id, task.attempt) + FORMATS[task.format].target
 
-    def _output(self, task: Task, duration: float, renditions: Sequence[OutputRendition]) -> Output:
+    def _output(
+        self, task: Task, duration: float, renditions: Sequence[OutputRendition], pictures: Pictures
+    ) -> Output:
         """Describe a result that is stored. Its bytes are what all workers have stored."""
         best_first = sorted(renditions, key=lambda rendition: -rendition.width * rendition.height)
         size = self._store.size(output_prefix(task.id, task.attempt))
-        return Output(round(duration, 3), size, tuple(best_first))
+        return Output(round(duration, 3), size, tuple(best_first), pictures.poster, pictures.thumbnails)
 
     def _run_sound(self, prepared: Prepared, folder: Path, uploads: Uploads, report: Report) -> Made:
         planned = prepared.plan
@@ -325,6 +372,7 @@ class Transcoder:
         point = None if span.first else entry_point(facts, part.start)
         run = partial(self._run_span, prepared, span, uploads, report)
         entered, whole = folder / "entered", folder / "whole"
+        used = entered
         try:
             writers, rest = run(entered, point)
         except EntryError as error:
@@ -334,11 +382,15 @@ class Transcoder:
             # What is stored under the same names must not come after what replaces it.
             uploads.settle(wait=True)
             shutil.rmtree(entered)
+            used = whole
             writers, rest = run(whole, None)
         if span.first:
             for writer in writers:
                 writer.store_init()
-        return Made(_tracks(writers), ()), rest
+        tiles = tile_index(used)
+        if tiles:
+            uploads.add(used / command.TILES, _tiles_key(prepared.task, part.number), CONTENT_TYPE)
+        return Made(_tracks(writers), (), tiles), rest
 
     def _run_span(
         self,
@@ -358,7 +410,14 @@ class Transcoder:
         folder.mkdir()
         prefix = self._package(planned).part_prefix(prepared.task)
         writers = [
-            TrackWriter(picture, folder, prefix, uploads, None if picture.copied else span)
+            TrackWriter(
+                picture,
+                folder,
+                prefix,
+                uploads,
+                None if picture.copied else span,
+                by_keyframe=planned.thumbnails and planned.format.segmented,
+            )
             for picture in planned.pictures
         ]
         frames = span_frames(planned, span)
@@ -425,14 +484,14 @@ class Transcoder:
 
 
 def _plan(task: Task, source: Source, tries: int = 0) -> Plan:
-    """Plan for a try: the second copies nothing, the third leaves out subtitles."""
+    """Plan for a try: the second copies nothing, the third leaves out subtitles and thumbnails."""
     tries = max(task.attempt, tries)
     return plan(
         source.facts,
         FORMATS[task.format],
         task.quality,
         codecs=task.codecs,
-        thumbnails=task.thumbnails,
+        thumbnails=task.thumbnails and tries <= 2,
         choices=source.choices,
         may_copy=tries <= 1,
         with_text=tries <= 2,
@@ -483,6 +542,10 @@ def _source_key(task: Task) -> str:
 
 def _output_key(task: Task) -> str:
     return f"{work_prefix(task.id, task.attempt)}output.json"
+
+
+def _tiles_key(task: Task, number: int) -> str:
+    return f"{work_prefix(task.id, task.attempt)}tiles/{number}.mjpeg"
 
 
 def _made_key(task: Task, number: int) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
 from transcoding.media import languages
 from transcoding.media.ffmpeg.process import program
 from transcoding.media.ffmpeg.tools import Tools, input_options
-from transcoding.media.inspection.colour import Colour, is_hdr, meant
+from transcoding.media.inspection.colour import Colour, is_hdr, meant, shown
 from transcoding.media.inspection.entries import reading
 from transcoding.media.inspection.facts import AudioFacts, EntryPoint, VideoFacts
 from transcoding.media.inspection.probe import MAX_PIXELS
@@ -24,6 +24,7 @@ from transcoding.media.planning.plan import (
     TextPlan,
 )
 from transcoding.media.planning.quality import Sample
+from transcoding.media.planning.thumbnails import TOLERANCE, interval, tile_size
 
 #: Names inside the folder of a rendition, which is named after its stream; and the folder of the subtitles.
 PLAYLIST, INIT_SEGMENT, SUBTITLES = "index.m3u8", "init.mp4", "subtitles"
@@ -37,6 +38,12 @@ FRAMES, PACKETS = "frames.txt", "packets.txt"
 SCORES, SIZES = "scores.csv", "sizes.txt"
 #: Of so many frames of a sample, one is compared: that takes longer than encoding it.
 _COMPARED = 2
+
+#: A file of tiles for thumbnails, JPEGs one after the other, and one in which FFmpeg notes of each when it is
+#: shown, in microseconds of the result, and its size in bytes.
+TILES, TILE_TIMES = "tiles.mjpeg", "tiles.txt"
+#: FFmpeg's quality of tiles: nearly without loss, as they become JPEGs again.
+_TILE_QUALITY = 3
 
 #: The brightness of white paper in HDR, nits (ITU-R BT.2408), which becomes the white of SDR, nearly.
 _HDR_WHITE = 203
@@ -53,6 +60,9 @@ UNCOPYABLE = re.compile("Error applying bitstream filters|invalid dropping")
 
 #: FFmpeg's messages when the source's times jump, so that its length is unknown.
 JUMPS = re.compile("DTS discontinuity in stream|invalid dropping")
+
+#: FFmpeg's messages when it fails over tiles, not over the result itself.
+NO_TILES = re.compile(rf"#\d+[:\d]*/mjpeg @|{re.escape(TILES)}")
 
 #: No real cue is larger, bytes, and encoders fail at larger ones.
 _LARGEST_CUE = 32_000
@@ -73,21 +83,23 @@ def whole(tools: Tools, plan: Plan, url: str, folder: Path) -> list[str]:
         *_program(tools),
         *_timeline(plan, *plan.streams),
         *input_options(url),
+        *_decoding(plan),
         *_text_input_options(plan),
         "-i",
         url,
+        *_shared_graph(plan),
     ]
     if plan.format.segmented:
         command += [*_segmented_pictures(plan, folder), *_segmented_sound(plan, folder)]
         command += _text_outputs(plan, folder)
     else:
         for picture in plan.pictures:
-            command += _picture_options(picture)
+            command += _picture_options(plan, picture)
         command += _sound_options(plan.sound) if plan.sound else []
         command += [*_text_options(plan), *_labels(plan, *plan.streams, *plan.texts)]
         command += [*_clean(), "-f", plan.format.muxer, *plan.format.muxer_options]
         command += [str(folder / plan.format.target)]
-    return command
+    return [*command, *_tiles(plan, folder)]
 
 
 def description(tools: Tools, path: Path, stream: PicturePlan | SoundPlan) -> list[str]:
@@ -118,10 +130,12 @@ def picture(
     """
     facts = plan.source_picture
     if facts is None or plan.copies_picture:
-        command = [*_program(tools), *_timeline(plan, *plan.pictures)]
-        return [*command, *input_options(url), "-i", url, *_segmented_pictures(plan, folder)]
-    command = [*_program(tools), *reading(url, facts, point)]
-    return [*command, *_segmented_pictures(plan, folder, span)]
+        command = [*_program(tools), *_timeline(plan, *plan.pictures), *input_options(url)]
+        command += [*_decoding(plan), "-i", url, *_segmented_pictures(plan, folder)]
+    else:
+        command = [*_program(tools), *reading(url, facts, point), *_shared_graph(plan, span)]
+        command += _segmented_pictures(plan, folder, span)
+    return [*command, *_tiles(plan, folder)]
 
 
 def sample(
@@ -192,10 +206,10 @@ def _timeline(plan: Plan, *streams: PicturePlan | SoundPlan) -> list[str]:
 def _segmented_pictures(plan: Plan, folder: Path, span: Span | None = None) -> list[str]:
     """Return an output for each rendition; FFmpeg decodes the source once for all of them."""
     seconds = segment_seconds(plan, span) if span else plan.segment_seconds
-    options = _shared_graph(plan.pictures, span)
+    options = []
     for picture in plan.pictures:
         place = folder / picture.name
-        options += [*_picture_options(picture, span), *_labels(plan, picture)]
+        options += [*_picture_options(plan, picture, span), *_labels(plan, picture)]
         options += ["-stats_mux_pre:v", str(place / PACKETS), "-stats_mux_pre_fmt:v", "{pts} {tb}"]
         if span:
             options += ["-stats_enc_pre:v", str(place / FRAMES)]
@@ -223,25 +237,88 @@ def _sound_seconds(plan: Plan, sound: SoundPlan) -> float:
     return end / count if count and rest < _SCRAP else plan.segment_seconds
 
 
-def _shared_graph(pictures: Sequence[PicturePlan], span: Span | None) -> list[str]:
-    """Return the filters of several renditions, of which each does what all need once."""
-    if len(pictures) < 2:
+def _decoding(plan: Plan) -> list[str]:
+    """Return the options of a decoder that makes nothing but tiles: of keyframes alone."""
+    if not plan.thumbnails or _encoded(plan):
         return []
-    first, names = pictures[0], [picture.name for picture in pictures]
-    common = ",".join([*_common_filters(first, span), f"split={len(names)}"])
-    graph = [f"[0:{first.facts.index}]{common}" + "".join(f"[{name}-source]" for name in names)]
-    graph += [f"[{p.name}-source]{','.join(_own_filters(p, span))}[{p.name}]" for p in pictures]
+    # What cannot be decoded may be copied all the same.
+    return [f"-skip_frame:{plan.pictures[0].facts.index}", "nokey", "-max_error_rate", "1"]
+
+
+def _encoded(plan: Plan) -> list[PicturePlan]:
+    return [picture for picture in plan.pictures if not picture.copied]
+
+
+def _is_shared(plan: Plan) -> bool:
+    """Return whether frames of one decode go to several encoders."""
+    encoded = len(_encoded(plan))
+    return encoded > 0 and encoded + plan.thumbnails > 1
+
+
+def _shared_graph(plan: Plan, span: Span | None = None) -> list[str]:
+    """Return the filters of several renditions and of tiles, of which each does what all need once."""
+    if not _is_shared(plan):
+        return []
+    first = plan.pictures[0]
+    branches = {picture.name: _own_filters(picture, span) for picture in _encoded(plan)}
+    if plan.thumbnails:
+        branches[TILES] = _tile_filters(plan, span)
+    common = ",".join([*_common_filters(first, span), f"split={len(branches)}"])
+    graph = [f"[0:{first.facts.index}]{common}" + "".join(f"[{name}-source]" for name in branches)]
+    graph += [f"[{name}-source]{','.join(filters)}[{name}]" for name, filters in branches.items()]
     return ["-filter_complex", ";".join(graph)]
 
 
-def _picture_options(picture: PicturePlan, span: Span | None = None) -> list[str]:
-    if picture.aligned:
+def _tiles(plan: Plan, folder: Path) -> list[str]:
+    """Return the output of tiles."""
+    if not plan.thumbnails:
+        return []
+    if _is_shared(plan):
+        options = ["-map", f"[{TILES}]"]
+    else:
+        options = ["-map", f"0:{plan.pictures[0].facts.index}", "-vf", ",".join(_tile_filters(plan))]
+    options += ["-fps_mode", "passthrough", "-enc_time_base", "filter", *jpeg(_TILE_QUALITY)]
+    options += ["-stats_mux_pre:v", str(folder / TILE_TIMES), "-stats_mux_pre_fmt:v", "{pts} {size}"]
+    # Of an encoder that is killed, those tiles count that are complete.
+    return [*options, "-f", "mjpeg", "-flush_packets", "1", str(folder / TILES)]
+
+
+def _tile_filters(plan: Plan, span: Span | None = None) -> list[str]:
+    """Return the filters that pass the first frame at or after the time of each tile, as a tile."""
+    first, seconds = plan.pictures[0], interval(plan.duration)
+    due, before = (f"floor(({time}+{TOLERANCE})/{seconds})" for time in ("t", "prev_selected_t"))
+    return [
+        *_held(first, span),
+        rf"select=isnan(prev_selected_t)+gt({due}\,{before})",
+        *_sdr(meant(first.facts), tile_size(first.width, first.height), tagged=bool(first.facts.matrix)),
+        "settb=1/1000000",
+    ]
+
+
+def still_filters(picture: PicturePlan, size: tuple[int, int]) -> list[str]:
+    """Return the filters that make a JPEG's frame, of a size in pixels, of a frame of a rendition."""
+    return _sdr(picture.colour, size, tagged=not picture.copied or bool(picture.facts.matrix))
+
+
+def _sdr(colour: Colour, size: tuple[int, int], *, tagged: bool) -> list[str]:
+    """Return the filters that scale a frame for a JPEG, which is in SDR, full range, with BT.601's matrix."""
+    scaled = _scaled(colour, shown(colour, hdr=False), size, tagged=tagged)
+    return [*scaled, "scale=out_color_matrix=bt601:out_range=pc", "setsar=1", "format=yuv420p"]
+
+
+def jpeg(quality: int) -> list[str]:
+    """Return the options of an encoder of JPEGs in one of FFmpeg's qualities, 2 (the best) to 31."""
+    return ["-c:v", "mjpeg", "-q:v", str(quality), "-threads:v", "1"]
+
+
+def _picture_options(plan: Plan, picture: PicturePlan, span: Span | None = None) -> list[str]:
+    options = ["-map", f"0:{picture.facts.index}"]
+    if picture.copied:
+        # Parses every packet, and so finds those that no player could parse.
+        return [*options, "-c:v", "copy", "-bsf:v", "trace_headers", *_tag(picture)]
+    if _is_shared(plan):
         options = ["-map", f"[{picture.name}]"]
     else:
-        options = ["-map", f"0:{picture.facts.index}"]
-        if picture.copied:
-            # Parses every packet, and so finds those that no player could parse.
-            return [*options, "-c:v", "copy", "-bsf:v", "trace_headers", *_tag(picture)]
         filters = [*_common_filters(picture, span), *_own_filters(picture, span)]
         options += ["-vf", ",".join(filters)]
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
@@ -285,19 +362,31 @@ def _common_filters(picture: PicturePlan, span: Span | None = None) -> list[str]
 
 
 def _own_filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
-    # FFmpeg has turned the picture upright before its filters see it.
-    scale = f"scale={picture.width}:{picture.height}:flags=bicubic:out_range=tv"
-    colour = meant(picture.facts)
-    if not picture.facts.matrix:
-        scale += f":in_color_matrix={colour.matrix}:out_color_matrix={colour.matrix}"
-    # Players guess missing colour tags, each in its own way: so the result has them all.
-    tags = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
-    filters = [scale, f"setparams={tags}", *_converted(colour, picture.colour)]
-    if picture.held and (span is None or span.first):
-        filters.append(r"setpts=if(eq(N\,0)\,0\,PTS)")
+    colour, size = meant(picture.facts), (picture.width, picture.height)
+    filters = _scaled(colour, picture.colour, size, tagged=bool(picture.facts.matrix))
+    filters += _held(picture, span)
     if picture.frame_rate:
         filters.append(f"fps={picture.frame_rate}")
     return [*filters, "setsar=1", picture.codec.last_filter(picture.bits)]
+
+
+def _held(picture: PicturePlan, span: Span | None) -> list[str]:
+    """Return the filter that shows the first frame from the beginning on, where it comes later."""
+    return [r"setpts=if(eq(N\,0)\,0\,PTS)"] if picture.held and (span is None or span.first) else []
+
+
+def _scaled(colour: Colour, wanted: Colour, size: tuple[int, int], *, tagged: bool) -> list[str]:
+    """Return the filters that scale a picture of these colours, and bring it into those wanted.
+
+    `tagged`: its frames say which matrix they have.
+    """
+    # FFmpeg has turned the picture upright before its filters see it.
+    scale = f"scale={size[0]}:{size[1]}:flags=bicubic:out_range=tv"
+    if not tagged:
+        scale += f":in_color_matrix={colour.matrix}:out_color_matrix={colour.matrix}"
+    # Players guess missing colour tags, each in its own way: so the result has them all.
+    tags = f"colorspace={colour.matrix}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
+    return [scale, f"setparams={tags}", *_converted(colour, wanted)]
 
 
 def _converted(colour: Colour, wanted: Colour) -> list[str]:

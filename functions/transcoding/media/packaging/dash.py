@@ -9,11 +9,19 @@ from itertools import groupby
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from transcoding.media.packaging import subtitles as webvtt
+from transcoding.media.packaging import thumbnails
 from transcoding.media.packaging.hls import Picture, Rendition, Subtitles, segment_name
+from transcoding.media.packaging.thumbnails import Sheets
+
+#: Marks sets of tiled pictures, with how many there are in each direction.
+_THUMBNAIL_TILE = "http://dashif.org/guidelines/thumbnail_tile"
 
 
 def manifest(
-    pictures: Sequence[Rendition], sound: Rendition | None, subtitles: Sequence[Subtitles] = ()
+    pictures: Sequence[Rendition],
+    sound: Rendition | None,
+    subtitles: Sequence[Subtitles] = (),
+    sheets: Sheets | None = None,
 ) -> str:
     """Render the manifest of a whole result (profile isoff-live, type static).
 
@@ -53,6 +61,8 @@ def manifest(
         _add_sound(adaptation_set, sound)
     for number, subtitle in enumerate(subtitles):
         _add_subtitles(period, number, subtitle)
+    if sheets:
+        _add_thumbnails(period, sheets)
     indent(mpd)
     return tostring(mpd, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -159,6 +169,34 @@ def _add_subtitles(period: Element, number: int, subtitles: Subtitles) -> None:
         adaptation_set, "Representation", {"id": f"subtitles-{number}", "bandwidth": bandwidth}
     )
     SubElement(representation, "BaseURL").text = subtitles.file
+
+
+def _add_thumbnails(period: Element, sheets: Sheets) -> None:
+    """Add the sheets of tiles as a set of their own (DASH-IF IOP 4.3, 6.2.6)."""
+    adaptation_set = SubElement(
+        period, "AdaptationSet", {"contentType": "image", "mimeType": thumbnails.CONTENT_TYPE}
+    )
+    SubElement(
+        adaptation_set,
+        "SegmentTemplate",
+        {
+            "media": f"{thumbnails.FOLDER}/{thumbnails.sheet_name('$Number$')}",
+            "duration": str(sheets.tiles * sheets.seconds),
+            "startNumber": "1",
+        },
+    )
+    representation = SubElement(
+        adaptation_set,
+        "Representation",
+        {
+            "id": thumbnails.FOLDER,
+            "bandwidth": str(sheets.bit_rate),
+            "width": str(sheets.columns * sheets.width),
+            "height": str(sheets.rows * sheets.height),
+        },
+    )
+    tiles = f"{sheets.columns}x{sheets.rows}"
+    SubElement(representation, "EssentialProperty", {"schemeIdUri": _THUMBNAIL_TILE, "value": tiles})
 
 
 def _label(adaptation_set: Element, language: str, name: str) -> None:

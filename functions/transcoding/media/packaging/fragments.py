@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Protocol
@@ -154,6 +154,18 @@ class Fragment:
 
 
 @dataclass(frozen=True, slots=True)
+class Keyframe:
+    """Where a keyframe is in a segment, in bytes: from the start of its fragment to the end of its data.
+
+    `time` is when it is shown, in ticks.
+    """
+
+    time: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Coded:
     """A sample with its data. `time`, when it is presented, and `duration` are in ticks."""
 
@@ -250,9 +262,7 @@ def retimed(data: bytes, fragment: Fragment) -> bytes:
     if fragment.samples != read(data).samples:
         start, end = places[b"trun"]
         fields = struct.unpack_from(">IIi", data, start)
-        run = b"".join(
-            struct.pack(">IIIi", s.duration, s.size, s.flags, s.composition) for s in fragment.samples
-        )
+        run = b"".join(map(_entry, fragment.samples))
         growth = 12 + len(run) - (end - start)
         flags = _OFFSET | _DURATION | _SIZE | _FLAGS | _COMPOSITION
         # The offset of the samples is counted from the start of the moof.
@@ -266,6 +276,60 @@ def retimed(data: bytes, fragment: Fragment) -> bytes:
     if not data[start]:
         raise ValueError("the segment's time has only 32 bits")
     return data[: start + 4] + struct.pack(">Q", fragment.decode_time) + data[start + 12 :]
+
+
+def by_keyframe(data: bytes) -> tuple[bytes, tuple[Keyframe, ...]]:
+    """Return a segment of one fragment with a fragment for each keyframe, and where the keyframes are.
+
+    So a player can load a keyframe without the others (RFC 8216, 4.3.3.6). Raises ValueError where the
+    segment does not begin with a keyframe, or has boxes that belong to single samples.
+    """
+    boxes = list(_boxes(data))
+    places = {name: (start, end) for name, start, end in boxes}
+    fragment = read(data)
+    inside = [name for name, *_ in boxes if name not in {b"styp", b"sidx", b"free"}]
+    if inside != [b"moof", b"mfhd", b"traf", b"tfhd", b"tfdt", b"trun", b"mdat"]:
+        raise ValueError("a segment of more than one plain fragment")
+    samples, times, shown = fragment.samples, fragment.decode_times, fragment.times
+    firsts = [at for at, sample in enumerate(samples) if sample.keyframe]
+    if firsts[:1] != [0]:
+        raise ValueError("a segment that does not begin with a keyframe")
+    begin, in_traf = places[b"moof"][0] - 8, places[b"traf"][0]
+    number, header = data[begin + 8 : in_traf - 8], data[in_traf : places[b"tfhd"][1]]
+    split = bytearray(data[:begin])
+    keyframes = []
+    at = places[b"mdat"][0]
+    for first, end in pairwise([*firsts, len(samples)]):
+        run = samples[first:end]
+        size = sum(sample.size for sample in run)
+        moof = _moof(number, header, times[first], run)
+        keyframes.append(Keyframe(shown[first], len(split), len(moof) + 8 + run[0].size))
+        split += moof + struct.pack(">I4s", 8 + size, b"mdat") + data[at : at + size]
+        at += size
+    return bytes(split), tuple(keyframes)
+
+
+def _moof(number: bytes, header: bytes, decode_time: int, samples: Sequence[Sample]) -> bytes:
+    """Return a `moof` box with the `mfhd` box `number` and the `tfhd` box `header`."""
+    time = struct.pack(">I4sIQ", 20, b"tfdt", 0x01000000, decode_time)
+    flags = 0x01000000 | _OFFSET | _DURATION | _SIZE | _FLAGS | _COMPOSITION
+    traf_size = 8 + len(header) + len(time) + 20 + 16 * len(samples)
+    size = 8 + len(number) + traf_size
+    # The media begin behind the header of the mdat.
+    run = struct.pack(">I4sIIi", 20 + 16 * len(samples), b"trun", flags, len(samples), size + 8)
+    run += b"".join(map(_entry, samples))
+    return (
+        struct.pack(">I4s", size, b"moof")
+        + number
+        + struct.pack(">I4s", traf_size, b"traf")
+        + header
+        + time
+        + run
+    )
+
+
+def _entry(sample: Sample) -> bytes:
+    return struct.pack(">IIIi", sample.duration, sample.size, sample.flags, sample.composition)
 
 
 def _boxes(

@@ -10,9 +10,13 @@ from fractions import Fraction
 
 from transcoding.media import languages
 from transcoding.media.inspection.facts import TextFacts
+from transcoding.media.packaging.fragments import Keyframe
 
 #: The media type of playlists (RFC 8216, 4).
 CONTENT_TYPE = "application/vnd.apple.mpegurl"
+
+#: The playlist of a rendition's keyframes, beside that of its segments.
+I_FRAMES = "iframes.m3u8"
 
 #: Apple's characteristics of subtitles that also describe sounds.
 _FOR_HEARING_IMPAIRED = (
@@ -33,12 +37,16 @@ def segment_name(start: int | str, suffix: str = "m4s") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A media segment: when it is shown (ticks of its rendition), and its bytes."""
+    """A media segment: when it is shown (ticks of its rendition), and its bytes.
+
+    `keyframes` are those that can be loaded without the rest of it.
+    """
 
     start: int
     end: int
     size: int
     suffix: str = "m4s"
+    keyframes: tuple[Keyframe, ...] = ()
 
     @property
     def name(self) -> str:
@@ -165,6 +173,37 @@ def media_playlist(rendition: Rendition, target: int = 0) -> str:
     return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
 
 
+def i_frames(rendition: Rendition) -> Rendition:
+    """Return the keyframes of a rendition as segments of one of their own; it may have none.
+
+    Each lasts until the next one (RFC 8216, 4.3.3.6).
+    """
+    frames = [Segment(k.time, s.end, k.size) for s in rendition.segments for k in s.keyframes]
+    return replace(rendition, uri=_beside(rendition.uri, I_FRAMES), segments=closed(frames))
+
+
+def i_frame_playlist(rendition: Rendition) -> str:
+    """Render the playlist of a rendition's keyframes, each a range of bytes of its segment."""
+    frames = i_frames(rendition)
+    lines = [
+        "#EXTM3U",
+        "#EXT-X-VERSION:7",
+        f"#EXT-X-TARGETDURATION:{frames.target_duration}",
+        "#EXT-X-MEDIA-SEQUENCE:0",
+        "#EXT-X-PLAYLIST-TYPE:VOD",
+        "#EXT-X-I-FRAMES-ONLY",
+        f'#EXT-X-MAP:URI="{rendition.init_segment}"',
+    ]
+    places = [(segment.name, keyframe) for segment in rendition.segments for keyframe in segment.keyframes]
+    for frame, (name, place) in zip(frames.segments, places, strict=True):
+        lines += [
+            f"#EXTINF:{frames.seconds(frame):.6f},",
+            f"#EXT-X-BYTERANGE:{place.size}@{place.offset}",
+            name,
+        ]
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""])
+
+
 def master_playlist(
     pictures: Sequence[Rendition], sound: Rendition | None, subtitles: Sequence[Subtitles] = ()
 ) -> str:
@@ -185,6 +224,7 @@ def master_playlist(
     common = [sound] if sound else []
     for variant in [[picture, *common] for picture in _beginning(pictures)] or [common]:
         lines += [_variant_line(variant, [s.rendition for s in subtitles]), variant[0].uri]
+    lines += [_i_frame_line(frames) for frames in map(i_frames, pictures) if frames.segments]
     return "\n".join([*lines, ""])
 
 
@@ -196,6 +236,19 @@ def _beginning(pictures: Sequence[Rendition]) -> list[Rendition]:
     candidates = [picture for picture in pictures if picture.codec_family == family]
     begin = next((p for p in candidates if p.average_bit_rate <= _BEGIN_RATE), candidates[-1])
     return [begin, *(picture for picture in pictures if picture is not begin)]
+
+
+def _i_frame_line(frames: Rendition) -> str:
+    """Return the EXT-X-I-FRAME-STREAM-INF tag of the keyframes of a picture (RFC 8216, 4.3.4.3)."""
+    attributes = [
+        f"BANDWIDTH={frames.peak_bit_rate}",
+        f"AVERAGE-BANDWIDTH={frames.average_bit_rate}",
+        f'CODECS="{frames.codec}"',
+    ]
+    if picture := frames.picture:
+        attributes.append(f"RESOLUTION={picture.width}x{picture.height}")
+        attributes.append(f"VIDEO-RANGE={picture.video_range}")
+    return f'#EXT-X-I-FRAME-STREAM-INF:{",".join(attributes)},URI="{frames.uri}"'
 
 
 def _variant_line(variant: Sequence[Rendition], texts: Sequence[Rendition]) -> str:
@@ -243,6 +296,10 @@ def _subtitle_lines(subtitles: Sequence[Subtitles]) -> list[str]:
             tag += f'CHARACTERISTICS="{_FOR_HEARING_IMPAIRED}",'
         lines.append(f'{tag}URI="{rendition.uri}"')
     return lines
+
+
+def _beside(uri: str, name: str) -> str:
+    return f"{uri.rpartition('/')[0]}/{name}"
 
 
 def _language(rendition: Rendition) -> str:

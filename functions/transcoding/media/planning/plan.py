@@ -235,7 +235,7 @@ def plan(
         origin=origin,
         source_start=None if source.container in _CLOCKED else source.start,
         estimated=source.estimated,
-        thumbnails=thumbnails and bool(pictures),
+        thumbnails=thumbnails and any(picture.codec.in_parts for picture in pictures),
     )
 
 
