@@ -24,6 +24,7 @@ from benchmarks import (
     media,
     parts,
     quality,
+    renditions,
     report,
     scale,
     schedule,
@@ -35,10 +36,13 @@ from benchmarks import (
 from local import stack as local_stack
 from local.stack import Stack
 
-_SECTIONS = ("comparisons", "parts", "speedups", "scale", "simulation", "costs", "sound", "quality", "tasks")
+_SECTIONS = (
+    *("comparisons", "parts", "renditions", "speedups", "scale", "simulation", "costs", "sound", "quality"),
+    "tasks",
+)
 #: The sections that need a running stack. "sound", "quality" and "tasks" need none; the others are computed
 #: from the results of "parts".
-_MEASURED = frozenset({"comparisons", "parts", "scale"})
+_MEASURED = frozenset({"comparisons", "parts", "renditions", "scale"})
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,8 @@ def main() -> None:
 
 def _measure(name: str, stack: Stack | None, home: Path, sizes: sources.Sizes) -> Any:
     if stack and name in _MEASURED:
-        section = {"comparisons": comparisons, "parts": parts.measure, "scale": scale.measure}[name]
-        return section(stack, home, sizes)
+        sections = {"comparisons": comparisons, "parts": parts.measure, "renditions": renditions.measure}
+        return (sections | {"scale": scale.measure})[name](stack, home, sizes)
     if name == "sound":
         return sound.measure(home)
     if name == "quality":

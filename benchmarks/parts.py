@@ -29,9 +29,11 @@ from local.stack import Stack
 from transcoding.data.object_store import output_prefix
 from transcoding.media.encoding import command
 from transcoding.media.inspection.probe import probe, with_keyframes
+from transcoding.media.planning.codecs import Choice
 from transcoding.media.planning.cuts import cost, part_length
 from transcoding.media.planning.formats import FORMATS
 from transcoding.media.planning.plan import needs_keyframes, plan
+from transcoding.pipeline.quality import QualityChooser
 
 #: `task_config_temp_id` of 720p.
 QUALITY = 3
@@ -51,11 +53,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a film: its number of frames, the bytes of its picture, and what all of it is."""
+    """The result of a film: its number of frames, the bytes of its picture, and what all of it is.
+
+    `playlists` has the bytes of each rendition of the picture by its playlist's URL.
+    """
 
     frames: int
     bytes: int
     output: Mapping[str, int] = field(default_factory=dict)
+    playlists: Mapping[str, int] = field(default_factory=dict)
 
 
 def measure(stack: Stack, home: Path, sizes: Sizes) -> dict[str, Any]:
@@ -125,7 +131,7 @@ class Bench:
     def compare(self, film: Path, quality: int = QUALITY, codecs: str = "") -> dict[str, Any]:
         """Measure a film in parts and by FFmpeg alone, which makes the same from one decode."""
         steps, ours = self.fan_out(film, quality, codecs)
-        spent, folder = plain(film, self._home, _FORMAT, quality, codecs)
+        spent, folder = plain(film, self._home, _FORMAT, quality, codecs, self._chosen())
         pictures = [
             path.parent for path in folder.glob(f"*/{command.PLAYLIST}") if path.parent.name != "audio"
         ]
@@ -142,8 +148,18 @@ class Bench:
             "frames": [ours.frames, alone.frames],
             "picture_bytes": [ours.bytes, alone.bytes],
             "output": ours.output,
+            "playlists": ours.playlists,
             "steps": [{"kind": step.kind, **asdict(step.spent)} for step in steps],
         }
+
+    def _chosen(self) -> dict[str, Choice]:
+        """Return what the worker has chosen for the renditions of the last film, from its log."""
+        chosen: dict[str, Choice] = {}
+        for line in self._log.read_text().splitlines():
+            if '"quality chosen"' in line:
+                found = json.loads(line)["chosen"]
+                chosen = {name: Choice(**choice) for name, choice in found.items()}
+        return chosen
 
     def started(self) -> Spent:
         """Start a worker, end it, and return what its start took."""
@@ -166,10 +182,16 @@ class Bench:
         media = {key: size for key, size in stored.items() if not key.startswith("audio/")}
         playlists = [key for key in media if key.endswith(f"/{command.PLAYLIST}")]
         base = f"{self._stack['output_base_url']}/{prefix}"
-        frames = sum(_frames(base + playlist) for playlist in playlists)
+        sizes = {
+            base + playlist: sum(
+                size for key, size in media.items() if key.startswith(playlist.removesuffix(command.PLAYLIST))
+            )
+            for playlist in playlists
+        }
+        frames = sum(map(_frames, sizes))
         output = {"bytes": sum(stored.values()), "objects": len(stored)}
         segments = sum(size for key, size in media.items() if key.endswith(".m4s"))
-        return steps, Result(frames, segments, output)
+        return steps, Result(frames, segments, output, sizes)
 
     def event(self, film: Path, target: str, quality: int) -> dict[str, Any]:
         """Create a task, and return the event of its message, which is off the queue then."""
@@ -229,14 +251,29 @@ class Bench:
         return {item["Key"]: item["Size"] for page in pages for item in page["Contents"]}
 
 
-def plain(source: Path, home: Path, target: str, quality: int, codecs: str = "") -> tuple[Spent, Path]:
-    """Run one FFmpeg with the service's settings on local files. Return what it took, and its folder."""
+def plain(
+    source: Path,
+    home: Path,
+    target: str,
+    quality: int,
+    codecs: str = "",
+    choices: Mapping[str, Choice] | None = None,
+) -> tuple[Spent, Path]:
+    """Run one FFmpeg with the service's settings on local files. Return what it took, and its folder.
+
+    `choices` are what the service has chosen for the renditions; without, they are chosen here. FFmpeg alone
+    has no such step, so its time does not count.
+    """
     folder = home / "plain"
     shutil.rmtree(folder, ignore_errors=True)
     facts = probe(TOOLS, str(source), source.stat().st_size)
     if needs_keyframes(facts, FORMATS[target], quality, codecs):
         facts = with_keyframes(facts, str(source))
     planned = plan(facts, FORMATS[target], quality, codecs=codecs)
+    if choices is None:
+        never = time.monotonic() + _TASK_TIME
+        choices = QualityChooser(TOOLS).choices(facts, planned, str(source), lambda _: None, 0.0, never)
+    planned = plan(facts, FORMATS[target], quality, codecs=codecs, choices=choices)
     for stream in planned.streams:
         (folder / stream.name).mkdir(parents=True)
     encoding = command.whole(TOOLS, planned, str(source), folder)

@@ -169,6 +169,28 @@ def _quality(rows: Sequence[Mapping[str, Any]]) -> str:
     return _table(head, lines)
 
 
+def _renditions(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for row in rows:
+        likeness = row["vmaf"].values()
+        means = [one["mean"] for one in likeness]
+        lines.append(
+            (
+                row["name"],
+                f"{row['cpu'] / row['minutes']:.0f} s",
+                f"{row['plain_cpu'] / row['minutes']:.0f} s",
+                f"{row['ratio']:.3f}",
+                f"{row['bytes'] / row['minutes'] / 1e6:.1f} MB",
+                f"{min(means):.1f} to {max(means):.1f}" if len(means) > 1 else f"{means[0]:.1f}",
+                f"{min(one['worst'] for one in likeness):.1f}",
+                f"{row['making']:.4f} $",
+                f"{row['watching']:.2f} $",
+            )
+        )
+    head = ("a minute of 1080p in parts", "processor time", "FFmpeg alone", "ratio", "bytes", "VMAF")
+    return _table((*head, "worst second", "cost of making", "of 1,000 views"), lines)
+
+
 def _tasks(result: Mapping[str, Any]) -> str:
     pages = _table(
         (f"{result['tasks']:,} tasks: a page", "limit", "requests, one after the other", "read units"),
@@ -198,6 +220,7 @@ def _time(seconds: float) -> str:
 _TABLES: Mapping[str, Callable[[Any], str]] = {
     "comparisons": _comparisons,
     "parts": _parts,
+    "renditions": _renditions,
     "speedups": _speedups,
     "scale": _scale,
     "simulation": _simulation,

@@ -30,10 +30,22 @@ class Sizes:
     excerpt_repeats: int
     long: int
     tasks: int
+    renditions: int
 
 
-FULL = Sizes(repeats=5, starts=20, film=600, excerpt=180, excerpt_repeats=2, long=3 * 3600, tasks=1_000_000)
-QUICK = Sizes(repeats=1, starts=3, film=180, excerpt=180, excerpt_repeats=0, long=1800, tasks=20_000)
+FULL = Sizes(
+    repeats=5,
+    starts=20,
+    film=600,
+    excerpt=180,
+    excerpt_repeats=2,
+    long=3 * 3600,
+    tasks=1_000_000,
+    renditions=60,
+)
+QUICK = Sizes(
+    repeats=1, starts=3, film=180, excerpt=180, excerpt_repeats=0, long=1800, tasks=20_000, renditions=45
+)
 
 
 def footage() -> Path:

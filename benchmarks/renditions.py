@@ -1,0 +1,81 @@
+"""Codecs and the ladder: processor time, bytes, likeness (VMAF) and cost of a minute, in parts and by FFmpeg.
+
+VMAF compares a rendition with the source scaled to its size, by libvmaf's default model.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmarks import costs, s3, sources
+from benchmarks.parts import Bench
+from benchmarks.sources import TOOLS, Sizes
+from local.stack import Stack
+from transcoding.media.planning.ladder import ADAPTIVE
+
+_720P = 3
+#: The quality and the codecs that are asked for, by what the table calls them.
+_ORDERS = {
+    "720p, h264": (_720P, "h264"),
+    "720p, hevc": (_720P, "hevc"),
+    "720p, av1": (_720P, "av1"),
+    "adaptive, h264": (ADAPTIVE, "h264"),
+    "adaptive, av1": (ADAPTIVE, "av1"),
+    "adaptive, h264 and av1": (ADAPTIVE, "h264,av1"),
+}
+#: Frames a second of the film.
+_RATE = 24
+
+
+def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
+    """Return a row for each order of the same film."""
+    film = sources.excerpt(sources.film(sizes.film), sizes.renditions)
+    rows = []
+    with s3.in_front_of(stack["aws_endpoint_url"], home / "state" / "s3") as url:
+        bench = Bench(stack, home, url)
+        start = {"wall": bench.started().wall}
+        for name, (quality, codecs) in _ORDERS.items():
+            made = bench.compare(film, quality, codecs)
+            # A viewer loads one rendition, at the most the largest, and the sound.
+            sound = made["output"]["bytes"] - sum(made["playlists"].values())
+            watched = {"bytes": max(made["playlists"].values()) + sound, "objects": sizes.renditions // 3}
+            described = {"seconds": sizes.renditions, "parameters": bench.parameters, "start": start}
+            priced = costs.measure(described | made | {"output": watched})
+            likeness = {playlist.split("/")[-2]: vmaf(playlist, film) for playlist in made["playlists"]}
+            row = {
+                "name": name,
+                "minutes": sizes.renditions / 60,
+                "cpu": made["cpu"],
+                "plain_cpu": made["plain"]["cpu"],
+                "ratio": made["ratio"],
+                "frames": made["frames"],
+                "bytes": made["output"]["bytes"],
+                "watched_bytes": watched["bytes"],
+                "vmaf": likeness,
+                "making": costs.total(priced["making"]),
+                "watching": costs.total(priced["watching"]),
+            }
+            print(f"  {row}", flush=True)
+            rows.append(row)
+    return rows
+
+
+def vmaf(result: str, source: Path) -> dict[str, float]:
+    """Return the mean VMAF of a result, a path or a URL, and that of its worst second."""
+    log = sources.FOLDER / "vmaf.json"
+    show = ["-show_entries", "stream=width,height", "-of", "csv=p=0:s=x"]
+    size = subprocess.run(
+        [str(TOOLS.ffprobe), "-v", "error", *show, result], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    graph = (
+        f"[1:v]scale={size.replace('x', ':')}:flags=bicubic,settb=AVTB,setpts=N[source];"
+        f"[0:v]settb=AVTB,setpts=N[made];[made][source]libvmaf=n_threads=2:log_fmt=json:log_path={log}"
+    )
+    words = [str(TOOLS.ffmpeg), "-nostdin", "-v", "error", "-i", result, "-i", str(source)]
+    subprocess.run([*words, "-lavfi", graph, "-f", "null", "-"], check=True)
+    frames = [frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"]]
+    seconds = [frames[n : n + _RATE] for n in range(0, len(frames), _RATE)]
+    return {"mean": sum(frames) / len(frames), "worst": min(sum(s) / len(s) for s in seconds)}
