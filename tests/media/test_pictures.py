@@ -220,6 +220,13 @@ def test_the_poster_is_in_no_fade(clips, transcode, format, part_seconds):
     assert difference(made, pixels(again.folder / "poster.jpg", "null")) < 2
 
 
+def test_sheets_of_noise_are_small_too(clips, transcode):
+    noise = "color=gray:s=256x144:r=1:d=40,noise=alls=100:allf=t"
+    result = transcode(clips("noise.mkv", f"-f lavfi -i {noise} -c:v ffv1 {{0}}"), "mp4", 5, thumbnails=True)
+    check_layout(result, 40)
+    assert len({cue[2] for cue in cues(result)}) == 2
+
+
 def test_a_black_film_has_a_poster_all_the_same(clips, transcode):
     source = clips("black.mp4", f"-f lavfi -i color=black:s=320x180:r=25:d=5 {X264} {{0}}")
     result = transcode(source, "mp4", 1, thumbnails=True)

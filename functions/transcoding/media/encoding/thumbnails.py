@@ -8,8 +8,10 @@ from transcoding.media.encoding.command import jpeg
 from transcoding.media.ffmpeg.process import program
 from transcoding.media.ffmpeg.tools import Tools
 
-#: FFmpeg's qualities of JPEGs that sheets are made in, the best first. At the last one, noise fits too.
+#: FFmpeg's qualities of JPEGs that sheets are made in, the best first.
 QUALITIES = (3, 5, 8, 12, 18, 31)
+#: With the last quality, details are left out: so pure noise, too, fits into the bytes of a sheet.
+_SMOOTHED = "scale=iw/2:ih/2:flags=area,scale=iw*2:ih*2"
 #: Names of files: the poster, and very small pictures of frames, one after the other.
 POSTER, LOOKS = "poster.jpg", "looks.raw"
 
@@ -24,7 +26,8 @@ def sheets(
     """
     columns, rows = grid
     made = [f"[{quality}]" for quality in QUALITIES]
-    graph = f"[0]split[sheets][looks];[sheets]tile={columns}x{rows},split={len(made)}{''.join(made)}"
+    split = f"split={len(made)}{''.join([*made[:-1], '[last]'])};[last]{_SMOOTHED}{made[-1]}"
+    graph = f"[0]split[sheets][looks];[sheets]tile={columns}x{rows},{split}"
     command = [*program(tools), "-f", "mjpeg", "-framerate", "1", "-i", str(tiles)]
     command += ["-filter_complex", f"{graph};[looks]{_small(look)}[small]"]
     for quality, name in zip(QUALITIES, made, strict=True):
