@@ -51,7 +51,7 @@ help: ## list the targets
 ## The service on this machine
 
 .PHONY: demo up down start-api invoke
-demo: $(PROJECT) $(MINISTACK) $(FFMPEG) ## transcode a clip, or SOURCE=file|URL, with FORMAT= and QUALITY=1..5
+demo: $(PROJECT) $(MINISTACK) $(FFMPEG) ## transcode a clip, or SOURCE=file|URL, with FORMAT= and QUALITY=1..6
 	@$(RUN) -m local demo --source "$$SOURCE" --format "$$FORMAT" --quality "$$QUALITY"
 
 up: $(PROJECT) $(MINISTACK) $(FFMPEG) ## start the service; .local/stack.json says how to reach it

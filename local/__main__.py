@@ -41,7 +41,7 @@ def _parse() -> argparse.Namespace:
     one = commands.add_parser("demo", help="transcode one video on the stack and show how")
     one.add_argument("--source", default="", help="file, s3:// or http(s):// URL; a clip is made without it")
     one.add_argument("--format", default="m3u8", help="format of the result")
-    one.add_argument("--quality", type=int, default=3, help="task_config_temp_id, 1 to 5")
+    one.add_argument("--quality", type=int, default=3, help="task_config_temp_id, 1 to 6")
     arguments = parser.parse_args()
     if arguments.command == "demo" and not (
         arguments.source == "" or "://" in arguments.source or Path(arguments.source).is_file()
