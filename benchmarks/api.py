@@ -20,8 +20,8 @@ from local.stack import Stack
 
 Comparison = tuple[str, str, Callable[[], float], Callable[[], float]]
 
-#: Runs a handler in a new process, as a cold start does. Prints the first answer, then the median time of the
-#: next calls in seconds.
+#: Runs a handler in a new process, as a cold start does. Prints the first answer, then of the next calls the
+#: medians of the time and of the processor time, in seconds.
 _PROGRAM = """
 import json, os, sys
 module, name, event, calls = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
@@ -34,12 +34,12 @@ os.dup2(2, 1)
 handler = getattr(__import__(module), name)
 print(json.dumps(handler(event, Context())), file=output)
 import statistics, time
-times = []
+spent = []
 for _ in range(calls):
-    before = time.perf_counter()
+    before, cpu_before = time.perf_counter(), time.process_time()
     handler(event, Context())
-    times.append(time.perf_counter() - before)
-print(statistics.median(times or [0]), file=output)
+    spent.append((time.perf_counter() - before, time.process_time() - cpu_before))
+print(json.dumps([statistics.median(times) for times in zip(*spent)]), file=output)
 """
 
 
@@ -50,10 +50,10 @@ class _Package:
         self._python = package.python()
         self._environment = {**environment, "PYTHONPATH": str(folder)}
 
-    def run(self, module: str, name: str, event: object, calls: int) -> tuple[str, float, float]:
+    def run(self, module: str, name: str, event: object, calls: int) -> tuple[str, float, list[float]]:
         """Return the body of the first answer, when it came after the process was started, and a warm call.
 
-        Times are in seconds.
+        Times are in seconds, of a warm call also the processor's; without calls there are none.
         """
         before = time.perf_counter()
         with subprocess.Popen(
@@ -67,14 +67,14 @@ class _Package:
             answer = json.loads(process.stdout.readline())
             first = time.perf_counter() - before
             assert answer["statusCode"] == 200
-            return answer["body"], first, float(process.stdout.readline())
+            return answer["body"], first, json.loads(process.stdout.readline())
 
 
 def comparisons(stack: Stack, home: Path) -> Iterator[Comparison]:
     """Yield the comparisons.
 
     Cold: from the start of the process to its first answer, and the processor time until its end, which a
-    busy machine disturbs less. Warm: the median of 50 further calls.
+    busy machine disturbs less. Warm: the medians of 50 further calls.
     """
     queue = client("sqs", stack["aws_endpoint_url"]).create_queue(QueueName="bench")["QueueUrl"]
     environment = {
@@ -106,11 +106,19 @@ def comparisons(stack: Stack, home: Path) -> Iterator[Comparison]:
         return _cpu_of_children() - before
 
     def warm(of: _Package, module: str, name: str, event: object) -> float:
-        return of.run(module, name, event, 50)[2]
+        return of.run(module, name, event, 50)[2][0]
+
+    def warm_cpu(of: _Package, module: str, name: str, event: object) -> float:
+        return of.run(module, name, event, 50)[2][1]
 
     for call, event, alternative in (("get-transcode", get, "get"), ("create-transcode", create, "create")):
         module = call.replace("-", "_")
-        kinds = (("cold start", cold), ("cold start's processor time", cold_cpu), ("warm call", warm))
+        kinds = (
+            ("cold start", cold),
+            ("cold start's processor time", cold_cpu),
+            ("warm call", warm),
+            ("warm call's processor time", warm_cpu),
+        )
         for kind, measure in kinds:
             yield (
                 f"{call}: {kind} against a bare boto3 handler",

@@ -69,7 +69,7 @@ def measure(film: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]] = 
         "calls": {
             row["name"].partition(":")[0]: _priced(_call(row["ours"]), THOUSAND)
             for row in comparisons
-            if "warm call" in row["name"]
+            if "warm call against" in row["name"]
         },
         "mediaconvert": MEDIACONVERT,
     }

@@ -117,9 +117,11 @@ def test_a_minute_that_keeps_all_processors_busy_costs_its_processor_time() -> N
         ],
         "output": {"bytes": 10**9, "objects": 100},
     }
-    whole = costs.measure(
-        measured, [{"name": "get-transcode: warm call against a bare boto3 handler", "ours": 0.01}]
-    )
+    calls = [
+        {"name": "get-transcode: warm call against a bare boto3 handler", "ours": 0.01},
+        {"name": "get-transcode: warm call's processor time against a bare boto3 handler", "ours": 9.0},
+    ]
+    whole = costs.measure(measured, calls)
     rows = whole["making"]
     # 54 s of processor time on six processors, 10 GB.
     assert rows["Lambda, GB-seconds"]["dollars"] == pytest.approx(0.0015, rel=0.01)
@@ -128,3 +130,4 @@ def test_a_minute_that_keeps_all_processors_busy_costs_its_processor_time() -> N
     assert costs.total(whole["watching"]) == pytest.approx(85.1)
     assert whole["storing"]["S3, GB-months"]["dollars"] == pytest.approx(0.023)
     assert whole["calls"]["get-transcode"]["API Gateway, calls"]["dollars"] == pytest.approx(0.0035)
+    assert whole["calls"]["get-transcode"]["Lambda, GB-seconds"]["amount"] == pytest.approx(1000 * 0.01 / 2)

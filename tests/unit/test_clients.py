@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from transcoding.data import clients
 from transcoding.data.object_store import ObjectStore
@@ -49,6 +52,25 @@ def test_a_source_is_read_from_the_host_of_its_region(store_in, region, host):
     assert (url.scheme, url.netloc, url.path) == ("https", f"films.{host}", "/a%20film.mp4")
     (credential,) = parse_qs(url.query)["X-Amz-Credential"]
     assert credential.split("/")[2:4] == [region, "s3"]
+
+
+def test_every_client_says_whose_it_is(environment: None) -> None:
+    clients.session.cache_clear()
+    names: list[str] = []
+
+    def answer(request: AWSRequest, **_: object) -> AWSResponse:
+        names.append(request.headers["User-Agent"].decode())
+        return AWSResponse(request.url, 503, {}, _Empty())
+
+    session = clients.session()
+    session.register("before-send", answer)
+    for service, call in (("sqs", "list_queues"), ("dynamodb", "list_tables"), ("s3", "list_buckets")):
+        client = session.create_client(service, config=Config(retries={"total_max_attempts": 1}))
+        with suppress(ClientError):
+            getattr(client, call)()
+    clients.session.cache_clear()
+    assert len(names) == 3
+    assert all(name.split()[0] == "transcoding" for name in names)
 
 
 @pytest.mark.parametrize(("region", "host"), REGIONS.items())
