@@ -15,7 +15,7 @@ from local.deploy import client
 from local.stack import Stack
 from tests.integration.conftest import Api, Wait
 from tests.integration.inside import until
-from tests.unit.test_callbacks import readme_code
+from tests.unit.test_callback_posts import readme_code
 from transcoding import web
 from transcoding.data import clients
 from transcoding.data.callback_key import CallbackKey
