@@ -202,7 +202,7 @@ def test_workers_may_be_killed_at_any_time(stack, s3, create, wait, film, seed):
             killed += 1
         time.sleep(chance.uniform(0.2, 2.5))
         hurry(stack, task_id)
-    assert killed >= 3
+    assert killed >= 2
 
     def done() -> bool:
         hurry(stack, task_id)
