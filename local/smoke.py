@@ -192,6 +192,8 @@ class Smoke:
         report.check("upload by URLs", "2 parts", self._upload_by_urls)
         report.check("create: of an upload", "OK", lambda: self._create("upload", self._uploaded, 5, "mp4"))
         report.check("from S3: HLS", encoded, lambda: _content(self._result("S3")))
+        told = f"{_SECONDS} s, 640x360 at {_RATE} frames a second"
+        report.check("from S3: what is told of it", told, lambda: self._told("S3"))
         if self._service.here and not self._url:
             report.check("from a URL of this machine", "failed 1004", lambda: self._outcome("URL"))
         elif self._url:
@@ -280,6 +282,17 @@ class Smoke:
                 left += new
                 known |= new
         return self._folder / name / entry
+
+    def _told(self, name: str) -> str:
+        """Return what the API tells of a result of one rendition."""
+        output = self._wait(name)["output"]
+        if not output:
+            raise SmokeError("nothing")
+        (one,) = output["renditions"]
+        return (
+            f"{output['duration']:.0f} s, {one['width']}x{one['height']} "
+            f"at {one['frame_rate']:g} frames a second"
+        )
 
     def _listed(self) -> str:
         ids = set(self._tasks.values())

@@ -29,7 +29,7 @@ def test_all_is_well(stack: Stack, stack_home: Path, s3: Any) -> None:
     code, (_, *rows) = _run(stack_home)
     assert code == 0, "\n".join(rows)
     assert {row.split()[0] for row in rows} == {"OK"}
-    assert len(rows) == 14
+    assert len(rows) == 15
     assert s3.list_objects_v2(Bucket=stack["source_bucket"])["KeyCount"] == before
 
 
@@ -37,7 +37,7 @@ def test_a_difference_is_an_error(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "stack.json").write_text(json.dumps(stack | {"api_key": "wrong"}))
     code, (_, *rows) = _run(tmp_path)
     assert code == 1
-    assert len(rows) == 14
+    assert len(rows) == 15
     assert all(row.startswith("!!") for row in rows if "create" in row)
     assert any("1403" in row for row in rows)
 

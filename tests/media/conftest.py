@@ -1,4 +1,4 @@
-"""Transcodes with real FFmpeg, between buckets of an S3 server in this process."""
+"""Transcodes with real FFmpeg, between buckets of an S3 server (moto)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.conftest import ENVIRONMENT, TABLE, TABLE_SCHEMA
 from transcoding.data import clients
@@ -105,12 +104,36 @@ class Result:
         return tuple(raw.read_bytes()[:3])
 
 
+#: Prints its port, and ends with its standard input: when this process ends, whichever way.
+SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve S3, SQS and DynamoDB from a process of their own: what mocks AWS in this one would empty them."""
+    log = tmp_path_factory.mktemp("moto") / "log.txt"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as server,
+    ):
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        assert port, log.read_text()
+        yield f"http://127.0.0.1:{port}"
+        server.kill()
 
 
 @pytest.fixture

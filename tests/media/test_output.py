@@ -12,7 +12,8 @@ FILM = (
     "-f lavfi -i testsrc2=s=854x480:r=25:d=13 -f lavfi -i sine=d=13 "
     "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 50 -c:a aac -ac 2 {0}"
 )
-CODECS = {"mp4": "avc1", "mov": "avc1", "mkv": "avc1", "ts": "avc1", "webm": "vp09", "gif": "gif"}
+X264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p"
+CODECS = {"mp4": "avc1", "mov": "avc1", "mkv": "avc1", "ts": "avc1", "flv": "avc1", "webm": "vp09"}
 
 
 def told(result: Result) -> list[tuple[int, int, float, str]]:
@@ -27,7 +28,7 @@ def check_whole(result: Result, seconds: float) -> None:
     assert all(0 < r.bit_rate <= r.peak_bit_rate for r in result.output.renditions)
 
 
-@pytest.mark.parametrize("format", ["mp4", "mkv", "ts", "webm"])
+@pytest.mark.parametrize("format", CODECS)
 def test_a_file(clips, transcode, format):
     result = transcode(clips("film.mp4", FILM), format, 1)
     check_whole(result, 13)
@@ -57,7 +58,8 @@ def test_an_adaptive_result_best_first_as_its_playlist_says(clips, transcode):
 
 
 @pytest.mark.parametrize(
-    ("format", "codec"), [("mp3", "mp3"), ("m4a", "mp4a.40.2"), ("ogg", "opus"), ("m3u8", "mp4a.40.2")]
+    ("format", "codec"),
+    [("mp3", "mp3"), ("m4a", "mp4a.40.2"), ("ogg", "opus"), ("wav", "pcm-s16"), ("m3u8", "mp4a.40.2")],
 )
 def test_sound_alone(clips, transcode, format, codec):
     clip = clips("sound.flac", "-f lavfi -i sine=d=13 -c:a flac {0}")
@@ -65,3 +67,43 @@ def test_sound_alone(clips, transcode, format, codec):
     check_whole(result, 13)
     assert told(result) == [(0, 0, 0.0, codec.partition(".")[0])]
     assert result.output.renditions[0].codec == codec
+
+
+def test_a_copy_is_told_as_it_is(clips, transcode):
+    options = "-c:v libx264 -preset fast -b:v 400k -pix_fmt yuv420p -g 50 -c:a aac -b:a 80k -ac 2"
+    clip = clips("fits.mp4", f"-f lavfi -i testsrc2=s=424x240:r=24:d=9 -f lavfi -i sine=d=9 {options} {{0}}")
+    packets = ffprobe(clip, "-select_streams", "v", "-show_packets")["packets"]
+    measured = sum(int(packet["size"]) for packet in packets) * 8 / 9
+    for target in ("mkv", "m3u8"):
+        result = transcode(clip, target, 5)
+        check_whole(result, 9)
+        assert told(result) == [(424, 240, 24.0, "avc1")]
+        assert result.output.renditions[0].bit_rate == pytest.approx(measured, rel=0.05)
+
+
+def test_of_a_variable_frame_rate_the_average_is_told(clips, transcode):
+    """Of ten seconds, the first five have 10 frames a second and the others 30."""
+    frames = "-f lavfi -i testsrc2=s=320x180:r=30:d=10 -vf select='gt(t\\,5)+not(mod(n\\,3))' -fps_mode vfr"
+    clip = clips("variable.mkv", f"{frames} -c:v ffv1 {{0}}")
+    for target in ("mp4", "m3u8"):
+        result = transcode(clip, target, 1)
+        check_whole(result, 10)
+        ((_, _, rate, _),) = told(result)
+        assert rate == pytest.approx(20, abs=0.5)
+
+
+def test_two_codecs_are_told_each_with_its_own_rates(clips, transcode):
+    clip = clips("film.mp4", FILM)
+    result = transcode(clip, "m3u8", 6, codecs="h264,av1", thumbnails=True)
+    check_whole(result, 13)
+    expected = [(w, h, 25.0, codec) for w, h in ((854, 480), (640, 360)) for codec in ("avc1", "av01")]
+    assert told(result) == expected
+    assert result.output.poster.endswith("poster.jpg")
+    assert result.output.thumbnails.endswith("thumbnails.vtt")
+
+
+@pytest.mark.parametrize("format", ["mp4", "m3u8", "webm", "gif"])
+def test_a_single_frame(clips, transcode, format):
+    result = transcode(clips("one.mp4", f"-f lavfi -i testsrc2=s=320x180:r=5:d=0.2 {X264} {{0}}"), format, 1)
+    check_whole(result, 0.2)
+    assert len(told(result)) == 1

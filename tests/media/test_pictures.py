@@ -117,7 +117,7 @@ def test_parts_have_the_tiles_of_one_pass(clips, transcode, format, name):
     assert "poster.jpg" in parts.objects
 
 
-def test_the_film_is_the_one_without_thumbnails(clips, transcode):
+def test_the_film_is_the_one_without_thumbnails(lossless, clips, transcode):
     source = clips("film.mp4", FILM)
     digests = []
     for thumbnails in (False, True):

@@ -103,6 +103,17 @@ def test_a_task_goes_from_accepted_to_succeeded(table: TaskTable, aws: Aws, cloc
     assert attention(aws, task.id) is None
 
 
+def test_what_a_later_version_tells_of_a_result_is_passed_over(table: TaskTable, aws: Aws) -> None:
+    task = create(table)
+    table.claim(task.id, "worker", LEASE)
+    table.succeed(task.id, "worker", "outputs/1/video.mp4", OUTPUT)
+    record = TaskRecord.from_raw_data(aws.item(task.id))
+    one = record.output["renditions"][0] | {"loudness": -23.0}
+    record.output = record.output | {"renditions": [one], "chapters": []}
+    aws.dynamodb.put_item(TableName=TABLE, Item=record.serialize())
+    assert read(table, task.id).output == OUTPUT
+
+
 @pytest.mark.parametrize(
     ("reported", "shown"),
     [(0.4, 0.5), (0.5, 0.5), (0.7, 0.7), (1.0, 0.999), (7.0, 0.999), (-1.0, 0.5), (float("nan"), 0.5)],

@@ -123,7 +123,8 @@ class DescribedTranscoding(Transcoding):
     """A task, and what came out."""
 
     output: Annotated[
-        Output | None, {"description": "null until the task has succeeded, and of tasks of version 0.1.0."}
+        Output | None,
+        {"description": "null unless the task has succeeded, and of tasks of version 0.1.0."},
     ]
 
 

@@ -187,8 +187,13 @@ class TaskRecord(Record):
 
 
 def _output(stored: dict[str, Any]) -> Output:
-    renditions = tuple(OutputRendition(**rendition) for rendition in stored["renditions"])
-    return Output(**stored | {"renditions": renditions})
+    renditions = tuple(OutputRendition(**_known(OutputRendition, one)) for one in stored["renditions"])
+    return Output(**_known(Output, stored) | {"renditions": renditions})
+
+
+def _known(kind: type[Output | OutputRendition], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that this version knows: a later one may have stored others."""
+    return {name: stored[name] for name in kind.__dataclass_fields__ if name in stored}
 
 
 class PartRecord(Record):

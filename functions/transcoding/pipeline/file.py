@@ -9,6 +9,8 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
+from aws_lambda_powertools import Logger
+
 from transcoding.data.object_store import ObjectStore, output_prefix, work_prefix
 from transcoding.data.streams import StoredObject
 from transcoding.errors import Failure, TaskFailedError
@@ -30,6 +32,8 @@ from transcoding.pipeline.uploads import Uploads
 
 #: The least size of a cue of text in a file, with its times, bytes.
 _SMALLEST_CUE = 20
+
+logger = Logger(child=True)
 
 
 class FilePackage:
@@ -132,14 +136,21 @@ class _File:
         return renditions
 
     def _told(self, stream: PicturePlan | SoundPlan) -> OutputRendition:
-        """Describe the stream, from its packets in the file, which copied ones tell of nowhere else."""
-        described = process.run(
-            command.description(self._tools, self._path, stream), process.probing_limits(PROBE_TIMEOUT)
-        )
-        codec = stream.codec.codec_string(described.stdout)
-        listing = self._path.with_name("packets.txt")
-        process.run(command.packets(self._tools, self._path, stream, listing), process.encoding_limits())
-        count, segments = listed(listing)
+        """Describe the stream, from its packets in the file, which copied ones tell of nowhere else.
+
+        A file that is done does not fail for that: what cannot be read is not told.
+        """
+        codec, count, segments = "", 0, tuple[hls.Segment, ...]()
+        try:
+            described = process.run(
+                command.description(self._tools, self._path, stream), process.probing_limits(PROBE_TIMEOUT)
+            )
+            codec = stream.codec.codec_string(described.stdout)
+            listing = self._path.with_name("packets.txt")
+            process.run(command.packets(self._tools, self._path, stream, listing), process.encoding_limits())
+            count, segments = listed(listing)
+        except (OSError, ValueError):
+            logger.warning("the result could not be described", path=self._path.name, exc_info=True)
         return told(stream, hls.Rendition("", "", codec, 1000, segments), count)
 
 

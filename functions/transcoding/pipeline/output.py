@@ -11,6 +11,9 @@ from transcoding.media.packaging import hls
 from transcoding.media.planning.plan import SEGMENT_SECONDS, PicturePlan, Plan, SoundPlan
 from transcoding.model import OutputRendition
 
+#: How far the average may be from a frame rate that is said to be constant.
+_STEADY = 0.02
+
 
 def main_streams(plan: Plan) -> Sequence[PicturePlan | SoundPlan]:
     """Return the streams that a caller is told of: the pictures or, without one, the sound."""
@@ -24,7 +27,9 @@ def told(stream: PicturePlan | SoundPlan, rendition: hls.Rendition, samples: int
         return OutputRendition(*rates)
     constant = stream.frame_rate or (stream.facts.frame_rate if stream.facts.constant_frame_rate else None)
     average = samples / rendition.duration if rendition.duration else 0.0
-    rate = round(float(constant or average), 3)
+    # Some containers name a constant rate for what varies.
+    steady = constant and (not average or abs(average / constant - 1) < _STEADY)
+    rate = round(float(constant if constant and steady else average), 3)
     return OutputRendition(*rates, stream.width, stream.height, rate)
 
 
@@ -36,17 +41,18 @@ def listed(path: Path) -> tuple[int, tuple[hls.Segment, ...]]:
     length = SEGMENT_SECONDS * 1000
     sizes: Counter[int] = Counter()
     tick = Fraction(0)
-    count = first = last = 0
+    count = first = last = length_of_last = 0
     with path.open(encoding="ascii") as file:
         for line in file:
             if line.startswith("#"):
                 tick = Fraction(line.split()[2]) if line.startswith("#tb") else tick
                 continue
-            _, decoded, _, _, size, *_ = line.split(",")
+            _, decoded, _, duration, size, *_ = line.split(",")
             count, last = count + 1, int(int(decoded) * tick * 1000)
+            length_of_last = int(int(duration) * tick * 1000)
             first = last if count == 1 else first
             sizes[(last - first) // length] += int(size)
-    # The last packet is as long as the others on average.
-    end = round((last - first) * count / (count - 1)) if count > 1 else 0
+    # The last packet is as long as the others on average; not all formats say how long it is.
+    end = round((last - first) * count / (count - 1)) if count > 1 else length_of_last
     starts = sorted(sizes)
     return count, hls.closed([hls.Segment(n * length, max(end, n * length), sizes[n]) for n in starts])
