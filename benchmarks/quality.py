@@ -1,6 +1,7 @@
 """What a constant rate factor chosen for each source saves, what it costs, and whether the quality is hit.
 
-The clips are the video files in the folder that the variable QUALITY_CLIPS names, else the footage at hand.
+The clips are the video files in the folder that the variable QUALITY_CLIPS names, else the footage at hand;
+QUALITY_CODECS names the codecs.
 Nothing is measured of a source as short as most of them: so the choice is made for the clip repeated until it
 lasts `_LENGTH` seconds, and its processor time is compared with that of encoding as much. The clip itself is
 encoded by the codec's constant rate factor and by the chosen one. VMAF (libvmaf's default model) is between
@@ -17,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -41,15 +43,15 @@ _PATIENCE = 300.0
 
 
 def measure(folder: Path) -> list[dict[str, Any]]:
-    """Return a row for each clip and quality that it is as large as."""
+    """Return a row for each codec, clip and quality that it is as large as."""
     rows = []
-    for clip in clips():
+    for codec, clip in product(os.environ.get("QUALITY_CODECS", "h264,hevc,av1").split(","), clips()):
         facts = probe(TOOLS, str(clip), clip.stat().st_size)
         if facts.video is None or not facts.duration:
             continue
         sizes = set()
         for quality in (quality for quality, side in SHORT_SIDE.items() if side):
-            planned = plan(facts, FORMATS["mp4"], quality, may_copy=False)
+            planned = plan(facts, FORMATS["mp4"], quality, codecs=codec, may_copy=False)
             size = (planned.pictures[0].width, planned.pictures[0].height)
             if size not in sizes:
                 sizes.add(size)
@@ -68,7 +70,7 @@ def clips() -> list[Path]:
 def compared(clip: Path, planned: Plan, seconds: float, quality: int, folder: Path) -> dict[str, Any]:
     """Encode a clip of so many seconds both ways, and compare the results with it."""
     picture = planned.pictures[0]
-    choice, length, probing = chosen(clip, seconds, quality)
+    choice, length, probing = chosen(clip, seconds, quality, picture.codec.name)
     row: dict[str, Any] = {"codec": picture.codec.name, "side": min(picture.width, picture.height)}
     ways = {"constant": picture, "chosen": replace(picture, crf=choice.crf) if choice else picture}
     for name, way in ways.items():
@@ -92,12 +94,12 @@ def compared(clip: Path, planned: Plan, seconds: float, quality: int, folder: Pa
     return row
 
 
-def chosen(clip: Path, seconds: float, quality: int) -> tuple[Choice | None, float, float]:
+def chosen(clip: Path, seconds: float, quality: int, codec: str) -> tuple[Choice | None, float, float]:
     """Return the choice for a clip, the length of which it was made in seconds, and its processor time."""
     if seconds < _LENGTH:
         clip = sources.repeated(clip, _LENGTH)
     facts = probe(TOOLS, str(clip), clip.stat().st_size)
-    planned = plan(facts, FORMATS["mp4"], quality, may_copy=False)
+    planned = plan(facts, FORMATS["mp4"], quality, codecs=codec, may_copy=False)
     before, deadline = _cpu(), time.monotonic() + _PATIENCE
     choices = QualityChooser(TOOLS).choices(facts, planned, str(clip), _ignore, 0.0, deadline)
     return choices.get(planned.pictures[0].name), facts.duration or seconds, _cpu() - before

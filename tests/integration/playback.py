@@ -120,6 +120,8 @@ class Playback:
     colors: list[Color] = field(default_factory=list)
     #: The subtitles shown at each of the times to be read; empty after errors.
     texts: list[str] = field(default_factory=list)
+    #: The URLs of all that was loaded, in order.
+    loaded: list[str] = field(default_factory=list)
 
     @property
     def heights(self) -> list[tuple[float, int]]:
@@ -192,6 +194,8 @@ class _Page:
         self._page = page
         self._play = play
         self._errors: list[str] = []
+        self._loaded: list[str] = []
+        page.on("request", lambda request: self._loaded.append(request.url))
         page.on("pageerror", lambda error: self._errors.append(f"page: {error}"))
         page.goto(f"http://127.0.0.1:{port}/player.html")
         self._network = page.context.new_cdp_session(page)
@@ -217,6 +221,7 @@ class _Page:
                 colors.append(tuple(self._page.evaluate("what => look(what)", what)))
             texts = [self._page.evaluate("read", time) for time in self._play.reads]
         seen = {"errors": result["errors"] + self._errors, "colors": colors, "texts": texts}
+        seen["loaded"] = self._loaded
         seen["shown"] = [Shown(*frame) for frame in result["shown"]]
         return Playback(**result | seen)
 

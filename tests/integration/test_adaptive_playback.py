@@ -32,6 +32,9 @@ def network(best: int) -> tuple[Throttle, ...]:
     return (Throttle(0, 0.85 * best), Throttle(FAST, 3 * best), Throttle(SLOW, 0.58 * best))
 
 
+#: Of the clip that is made in two codecs, with thumbnails and playlists of keyframes.
+BOTH_SECONDS = 20
+
 #: What plays which format.
 PLAYERS = {
     "hls.js": ("hls.js", "m3u8"),
@@ -42,13 +45,12 @@ PLAYERS = {
 CASES = [f"{name}-{how}" for name in PLAYERS for how in ("by-hand", "network")]
 
 
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip whose frames have their numbers in them."""
-    path: Path = tmp_path_factory.mktemp("film") / "film.mp4"
-    picture = f"testsrc2=size=1280x720:rate={RATE}:duration={SECONDS},{numbered(1280)}"
+def film(folder: Path, width: int, height: int, seconds: int) -> Path:
+    """Make a clip whose frames have their numbers in them."""
+    path = folder / "film.mp4"
+    picture = f"testsrc2=size={width}x{height}:rate={RATE}:duration={seconds},{numbered(width)}"
     command = [str(FFMPEG_DIR / "ffmpeg"), "-nostdin", "-v", "error", "-f", "lavfi", "-i", picture]
-    command += ["-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={SECONDS}"]
+    command += ["-f", "lavfi", "-i", f"sine=frequency=440:sample_rate=48000:duration={seconds}"]
     command += ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "24", "-c:a", "aac"]
     subprocess.run([*command, str(path)], check=True)
     return path
@@ -56,14 +58,14 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def playbacks(
-    film: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     stack: Any,
     upload: Callable[[Path], str],
     transcode: Callable[..., dict[str, Any]],
     player: Player,
 ) -> dict[str, Playback]:
     """How each case went; all are played side by side."""
-    source, urls = upload(film), {}
+    source, urls = upload(film(tmp_path_factory.mktemp("film"), 1280, 720, SECONDS)), {}
     for extension in ("m3u8", "mpd"):
         task = transcode(source, format=extension, task_config_temp_id=6, thumbnails=False)
         assert task["status"] == 2, task
@@ -109,3 +111,36 @@ def test_the_quality_follows_the_network(name: str, playbacks: dict[str, Playbac
     assert ups, heights
     assert downs, heights
     assert ups[0] < downs[-1], heights
+
+
+@pytest.fixture(scope="module")
+def in_both_codecs(
+    tmp_path_factory: pytest.TempPathFactory,
+    upload: Callable[[Path], str],
+    transcode: Callable[..., dict[str, Any]],
+    player: Player,
+) -> dict[str, Playback]:
+    """How a result in H.264 and AV1 went in each player."""
+    source, urls = upload(film(tmp_path_factory.mktemp("film"), 854, 480, BOTH_SECONDS)), {}
+    for extension in ("m3u8", "mpd"):
+        task = transcode(source, format=extension, task_config_temp_id=6, codec="h264,av1")
+        assert task["status"] == 2, task
+        assert {r["codec"][:4] for r in task["output"]["renditions"]} == {"avc1", "av01"}
+        urls[extension] = task["target_url"]
+    plays = [Play(urls[extension], engine, patience=60) for engine, extension in PLAYERS.values()]
+    return dict(zip(PLAYERS, player.play_together(plays), strict=True))
+
+
+@pytest.mark.parametrize("name", PLAYERS)
+def test_of_two_codecs_a_player_takes_the_one_of_fewer_bits_and_stays_with_it(
+    name: str, in_both_codecs: dict[str, Playback]
+) -> None:
+    playback = in_both_codecs[name]
+    assert playback.errors == []
+    assert (playback.stalls, playback.jumps, playback.resets) == ([], [], [])
+    assert playback.played == pytest.approx(BOTH_SECONDS, abs=0.1)
+    assert [frame for frame in playback.shown if frame.number != round(frame.time * RATE)] == []
+    media = [url for url in playback.loaded if "/av1-" in url or "/h264-" in url]
+    segments = [url for url in media if url.endswith(".m4s")]
+    assert len(segments) >= 3
+    assert all("/av1-" in url for url in segments), segments

@@ -45,6 +45,17 @@ def test_what_is_easy_and_what_is_hard_get_the_quality_aimed_at(clips, transcode
 
 
 @FOUND
+@pytest.mark.parametrize("codec", ["hevc", "av1"])
+def test_newer_codecs_take_no_more_bits_than_the_quality_needs(clips, transcode, monkeypatch, codec):
+    clip = minute(clips, ",fps=1,fps=24")
+    chosen = transcode(clip, "mp4", 5, attempt=2, codecs=codec)
+    assert 92.5 <= vmaf(chosen, clip, 5) <= 96.5
+    monkeypatch.setattr(quality, "_LONGEST", 0.0)
+    constant = transcode(clip, "mp4", 5, attempt=2, codecs=codec)
+    assert chosen.entry.stat().st_size < 0.85 * constant.entry.stat().st_size
+
+
+@FOUND
 def test_all_parts_of_a_task_have_the_same_factor(clips, transcode):
     found = factors(transcode(minute(clips), "m3u8", 5, attempt=2, part_seconds=0.1).folder)
     assert len(found) > 2
@@ -60,6 +71,7 @@ def test_each_rendition_of_an_adaptive_task_has_its_own_factor_in_all_parts(clip
     found = {folder.name: factors(folder) for folder in renditions}
     assert set(found) == {"h264-480p", "h264-360p"}
     assert all(len(ones) > 2 and len(set(ones)) == 1 for ones in found.values())
+    assert not {f"{crf:.1f}" for crf in H264.crfs.values()} & {ones[0] for ones in found.values()}
 
 
 @FOUND

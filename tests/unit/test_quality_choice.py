@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_cuts import every, plan_of, source
-from transcoding.media.planning.codecs import H264, Choice
+from transcoding.media.planning.codecs import AV1, H264, HEVC, Choice
 from transcoding.media.planning.formats import FORMATS
 from transcoding.media.planning.plan import plan
 from transcoding.media.planning.quality import (
@@ -17,6 +17,7 @@ from transcoding.media.planning.quality import (
     TARGET,
     Measured,
     Scored,
+    choices,
     choose,
     first_crfs,
     measure,
@@ -166,3 +167,31 @@ def test_the_largest_rendition_stays_and_those_that_stay_are_clearly_apart(bit_r
     left = [picture.name for picture in plan(facts, FORMATS["m3u8"], 6, choices=choices).pictures]
     assert left[0] == names[0]
     assert all(choices[b].bit_rate <= 0.8 * choices[a].bit_rate for a, b in pairwise(left))
+
+
+@pytest.mark.parametrize("codec", [None, H264, HEVC, AV1])
+def test_what_is_too_large_to_measure_has_the_factor_of_the_largest_that_is(codec):
+    facts = source(600.0, keyframes=every(600, 2.0))
+    large = replace(facts, video=replace(facts.video, width=3840, height=2160))
+    planned = plan(large, FORMATS["m3u8"], 6, codecs=codec.name if codec else "h264,av1")
+    firsts = first_crfs(planned)
+    assert {name.partition("-")[2] for name in firsts} == {"1080p", "720p", "480p", "360p"}
+    found = {name: [measured(crf, 94.0, bit_rate=1e6)] for name, crf in firsts.items()}
+    chosen = choices(planned, found)
+    assert set(chosen) == {picture.name for picture in planned.pictures}
+    for name in {picture.codec.name for picture in planned.pictures}:
+        largest, above = chosen[f"{name}-1080p"], chosen[f"{name}-2160p"]
+        assert above.crf == largest.crf
+        assert 2 < above.bit_rate / largest.bit_rate < 4
+
+
+def test_of_hdr_nothing_is_measured():
+    facts = source(600.0, keyframes=every(600, 2.0))
+    bright = replace(facts.video, transfer="smpte2084", primaries="bt2020", matrix="bt2020nc")
+    planned = plan(replace(facts, video=bright), FORMATS["m3u8"], 6, codecs="h264,hevc")
+    assert {picture.codec.name for picture in planned.pictures} == {"h264", "hevc"}
+    firsts = first_crfs(planned)
+    assert firsts
+    assert all(name.startswith("h264-") for name in firsts)
+    found = {name: [measured(crf, 94.0)] for name, crf in firsts.items()}
+    assert set(choices(planned, found)) == set(firsts)

@@ -13,7 +13,7 @@ from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.inspection.facts import SourceFacts
 from transcoding.media.planning.codecs import Choice
 from transcoding.media.planning.plan import Plan
-from transcoding.media.planning.quality import Measured, choose, first_crfs, next_crfs, samples
+from transcoding.media.planning.quality import Measured, choices, first_crfs, next_crfs, samples
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.scratch import scratch_folder
 
@@ -71,10 +71,7 @@ class QualityChooser:
                         break
         except (SlowError, OSError, TaskFailedError) as error:
             logger.warning("the quality could not be measured", reason=str(error))
-        choices = {
-            picture.name: choose(picture, points.get(picture.name, ())) for picture in planned.pictures
-        }
-        chosen = {name: choice for name, choice in choices.items() if choice}
+        chosen = choices(planned, points)
         logger.info(
             "quality chosen",
             seconds=round(time.monotonic() - started, 1),

@@ -161,17 +161,18 @@ def sample(
     command += ["-filter_complex_threads", "1", "-filter_complex", ";".join(graph)]
     compared = f"trim=end_frame={taken.compared},{_NUMBERED}"
     for number, picture in enumerate(pictures):
-        name, place, output = picture.name, folder / picture.name, 2 * number
+        name, place = picture.name, folder / picture.name
         command += ["-map", f"[{name}]", "-fps_mode", "passthrough", *_time_base(facts)]
-        command += [*(picture.codec.beside if picture.aligned else ()), "-g", "9999"]
-        command += [*picture.codec.options(picture.rung, crfs[name]), *single]
+        command += ["-g", "9999", *picture.codec.options(picture.rung, crfs[name]), *single]
+        command += picture.codec.beside if picture.aligned else ()
         command += ["-stats_enc_post:v", str(place / SIZES), "-stats_enc_post_fmt:v", "{size}"]
         # What comes out of the encoder is decoded in the same process, and stored nowhere.
-        command += ["-f", "null", "-", *single, "-dec", f"{output}:0"]
+        # Before it are two outputs of each other rendition, and one decoder.
+        command += ["-f", "null", "-", *single, "-dec", f"{2 * number}:0"]
         vmaf = f"libvmaf=n_subsample={_COMPARED}:log_fmt=csv:log_path={place / SCORES}"
         command += [
             "-filter_complex",
-            f"[dec:{output}]{compared}[{name}-made];[{name}-taken]{compared}[{name}-meant];"
+            f"[dec:{number}]{compared}[{name}-made];[{name}-taken]{compared}[{name}-meant];"
             f"[{name}-made][{name}-meant]{vmaf}[{name}-scored]",
             *("-map", f"[{name}-scored]", "-f", "null", "-"),
         ]

@@ -225,6 +225,7 @@ HEVC = PictureCodec(
     # Apple plays no other: HLS authoring specification 1.10.
     tag="hvc1",
     crfs=MappingProxyType({_LARGEST: 20}),
+    crf_range=CrfRange(16.0, 32.0, usual=23.0, fall=0.7, halving=5.0, step=0.5),
     ten_bits=True,
     least_side=16,
     cost=2.0,
@@ -246,6 +247,7 @@ AV1 = PictureCodec(
     ),
     beside=("-svtav1-params", f"{_SVT_AV1}:lp=2"),
     crfs=MappingProxyType({_LARGEST: 28}),
+    crf_range=CrfRange(18.0, 37.0, usual=32.0, fall=0.21, halving=14.6, step=1.0),
     ten_bits=True,
     # Of smaller ones, it overwrites its own memory.
     least_side=64,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from transcoding.media.inspection.colour import is_hdr
 from transcoding.media.inspection.facts import EntryPoint, SourceFacts
 from transcoding.media.planning.codecs import Choice, CrfRange
 from transcoding.media.planning.cuts import begin, entry_point
@@ -20,6 +21,11 @@ from transcoding.media.planning.plan import KEYFRAME_SECONDS, PicturePlan, Plan
 TARGET, FLOOR = 94.0, 88.0
 #: Within this of the target, VMAF is not measured a second time.
 _CLOSE = 0.75
+
+#: The longest shorter side that is measured, in pixels: samples of more take seconds and gigabytes.
+_LARGEST = 1080
+#: A picture of n times as many pixels has about n to the power of this times the bit rate.
+_DENSITY = 0.75
 
 #: The length of a sample, seconds and at least frames. Shorter ones tell too little: an encoder saves on
 #: frames that it sees no use for later on.
@@ -116,12 +122,20 @@ def _distance(number: int) -> float:
 
 
 def first_crfs(plan: Plan) -> dict[str, float]:
-    """Return the CRFs of the first measurement, by rendition: of those that one is to be chosen for."""
-    return {
-        picture.name: picture.codec.crf_range.usual
-        for picture in plan.pictures
-        if picture.codec.crf_range and not picture.copied
-    }
+    """Return the CRFs of the first measurement, by rendition.
+
+    Not of HDR, of which VMAF knows nothing, and not of the largest, which `choices` derives.
+    """
+    ranges = {picture.name: picture.codec.crf_range for picture in plan.pictures if _is_measured(picture)}
+    return {name: limits.usual for name, limits in ranges.items() if limits}
+
+
+def _can_be_chosen(picture: PicturePlan) -> bool:
+    return not picture.copied and not is_hdr(picture.colour)
+
+
+def _is_measured(picture: PicturePlan) -> bool:
+    return _can_be_chosen(picture) and min(picture.width, picture.height) <= _LARGEST
 
 
 def next_crfs(plan: Plan, measured: Mapping[str, Sequence[Measured]]) -> dict[str, float]:
@@ -163,6 +177,27 @@ def measure(crf: float, scores: Sequence[Scored], wanted: int) -> Measured | Non
         fmean(one.bit_rate for one in scores),
         len(scores),
     )
+
+
+def choices(plan: Plan, measured: Mapping[str, Sequence[Measured]]) -> dict[str, Choice]:
+    """Return what is chosen, by rendition, from what was measured.
+
+    Renditions that are too large to measure have the CRF of the largest one that was, of their codec.
+    """
+    chosen: dict[str, Choice] = {}
+    largest: dict[str, tuple[Choice, int]] = {}
+    for picture in sorted(plan.pictures, key=lambda picture: picture.width * picture.height):
+        codec, pixels = picture.codec.name, picture.width * picture.height
+        choice = choose(picture, measured.get(picture.name, ()))
+        if choice:
+            largest[codec] = choice, pixels
+        elif codec in largest and _can_be_chosen(picture) and not _is_measured(picture):
+            smaller, its_pixels = largest[codec]
+            bit_rate = smaller.bit_rate * (pixels / its_pixels) ** _DENSITY
+            choice = Choice(smaller.crf, round(min(bit_rate, picture.rung.max_bit_rate)))
+        if choice:
+            chosen[picture.name] = choice
+    return chosen
 
 
 def choose(picture: PicturePlan, points: Sequence[Measured]) -> Choice | None:
