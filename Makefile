@@ -70,7 +70,7 @@ invoke: up build ## run one function with `sam local invoke`: FUNCTION=WorkerFun
 
 ## Checks
 
-.PHONY: smoke test test-unit test-integration test-media lint bench
+.PHONY: smoke test test-all test-unit test-integration lint bench
 SMOKE_URL ?=
 smoke: $(PROJECT) $(FFMPEG) ## try the whole running service, or STACK=name on AWS; SMOKE_URL=https://… as one source
 	@$(RUN) -m local.smoke --stack "$(STACK)" --url "$(SMOKE_URL)"
@@ -78,14 +78,14 @@ smoke: $(PROJECT) $(FFMPEG) ## try the whole running service, or STACK=name on A
 test: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests but the slow ones, on a stack of their own
 	$(RUN) -m pytest tests -m "not slow" --numprocesses 2 --dist loadfile
 
+test-all: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests, with the slow ones: more sources, formats and qualities
+	$(RUN) -m pytest tests --numprocesses 2 --dist loadfile
+
 test-unit: $(PROJECT) $(FFMPEG) ## tests without a stack
 	$(RUN) -m pytest tests --ignore tests/integration -m "not slow"
 
 test-integration: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## the template on the emulator, with real FFmpeg
 	$(RUN) -m pytest tests/integration
-
-test-media: $(PROJECT) $(FFMPEG) ## media tests with the slow ones: all sources, formats and qualities
-	$(RUN) -m pytest tests/media
 
 lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and whether generated files are current
 	.venv/bin/ruff check .

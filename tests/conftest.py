@@ -9,7 +9,7 @@ import json
 import os
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +35,17 @@ from transcoding.model import Output, OutputRendition
 # A busy machine takes longer.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+
+def some(cases: Iterable[Any], *quick: Any) -> list[Any]:
+    """Return parameters of which all but the quick ones are left to `make test-all`."""
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)), marks=() if case in quick else pytest.mark.slow
+        )
+        for case in cases
+    ]
+
 
 REGION = "eu-west-1"
 TABLE = "tasks"

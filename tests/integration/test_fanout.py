@@ -22,6 +22,7 @@ import m3u8
 import pytest
 
 from local.package import FFMPEG_DIR
+from tests.conftest import some
 from tests.integration.inside import (
     change,
     hurry,
@@ -186,7 +187,7 @@ def tries(stack: Any, task_id: str) -> int:
     return max([0 if counts or "parts" in task else int(task["attempt"]["N"]), *counts])
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", some([1, 2], 2))
 def test_workers_may_be_killed_at_any_time(stack, s3, create, wait, film, seed):
     chance = random.Random(seed)
     task_id, source = create()
@@ -340,7 +341,7 @@ def reshaped(stored: dict[str, Any]) -> dict[str, Any]:
     [
         ("source.json", reshaped),
         ("parts/1.json", renamed),
-        ("parts/1.json", encoded_otherwise),
+        pytest.param("parts/1.json", encoded_otherwise, marks=pytest.mark.slow),
     ],
 )
 def test_a_task_that_another_version_has_cut_is_planned_again(stack, s3, cut, wait, film, name, other):
@@ -393,7 +394,7 @@ def colors(tmp_path_factory) -> Path:
     return clip
 
 
-@pytest.mark.parametrize("format", ["m3u8", "mpd", "mp4"])
+@pytest.mark.parametrize("format", some(["m3u8", "mpd", "mp4"], "mpd"))
 def test_what_many_workers_made_plays_without_a_seam(stack, create, wait, colors, player, format):
     task = wait(create(colors, format=format)[0])
     assert task["status"] == SUCCEEDED, task

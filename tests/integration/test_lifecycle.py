@@ -24,8 +24,8 @@ LEASE = int(PARAMETERS["LeaseSeconds"])
 
 @pytest.fixture(scope="module")
 def long_clip(make_clip) -> Path:
-    """A clip that takes a worker some ten seconds or more."""
-    return make_clip("long.mp4", size="1920x1080", seconds=18, rate="25")
+    """A clip that takes a worker some seconds."""
+    return make_clip("long.mp4", size="1920x1080", seconds=10, rate="25")
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ def test_a_service_that_does_not_run_is_an_error(tmp_path: Path) -> None:
     assert "make up" in told
 
 
+@pytest.mark.slow
 def test_a_result_that_is_not_the_clips_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(smoke._CODECS, smoke._FILM, "mpeg4 -q:v 4 -frames:v 100")
     report = Smoke(Service.running(stack)).run()

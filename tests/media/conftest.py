@@ -346,7 +346,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
 @pytest.fixture
 def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {
-        "h264": ["-c:v", "libx264", "-preset", "fast", "-qp", "0"],
+        "h264": ["-c:v", "libx264", "-preset", "superfast", "-qp", "0"],
         "hevc": [
             *("-c:v", "libx265", "-preset", "superfast", "-forced-idr", "1", "-x265-params"),
             "lossless=1:bframes=4:b-adapt=0:open-gop=0:scenecut=0:info=0:log-level=error",

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.conftest import some
 from tests.media.conftest import SHARED_MEDIA
 from tests.media.test_quality import FOUND, vmaf
 from transcoding.errors import LeaseLostError
@@ -45,7 +46,7 @@ def test_what_is_easy_and_what_is_hard_get_the_quality_aimed_at(clips, transcode
 
 
 @FOUND
-@pytest.mark.parametrize("codec", ["hevc", "av1"])
+@pytest.mark.parametrize("codec", some(["hevc", "av1"], "av1"))
 def test_newer_codecs_take_no_more_bits_than_the_quality_needs(clips, transcode, monkeypatch, codec):
     clip = minute(clips, ",fps=1,fps=24")
     chosen = transcode(clip, "mp4", 5, attempt=2, codecs=codec)
@@ -65,7 +66,7 @@ def test_all_parts_of_a_task_have_the_same_factor(clips, transcode):
 
 @FOUND
 def test_each_rendition_of_an_adaptive_task_has_its_own_factor_in_all_parts(clips, transcode):
-    clip = clips("ladder.mkv", MINUTE.format(filters=",fps=8").replace("320:180", "854:480"))
+    clip = clips("ladder.mkv", MINUTE.format(filters=",fps=4").replace("320:180", "854:480"))
     result = transcode(clip, "m3u8", 6, attempt=2, part_seconds=0.2)
     renditions = [folder for folder in result.folder.iterdir() if folder.name.startswith("h264-")]
     found = {folder.name: factors(folder) for folder in renditions}

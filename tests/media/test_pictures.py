@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from xml.etree import ElementTree
 
 import m3u8
 import pytest
 
+from tests.conftest import some
 from tests.media.conftest import Result, ffmpeg, ffprobe
 from tests.media.test_colour import patches, shown, signal
 from tests.media.test_geometry import CORNERS, corners
@@ -101,8 +102,13 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("name", SOURCES)
-@pytest.mark.parametrize("format", ["mp4", "m3u8"])
+@pytest.mark.parametrize(
+    ("format", "name"),
+    some(
+        product(("mp4", "m3u8"), SOURCES),
+        *(("mp4", "late.mkv"), ("mp4", "interlaced.ts"), ("m3u8", "constant.mp4"), ("m3u8", "variable.mkv")),
+    ),
+)
 def test_parts_have_the_tiles_of_one_pass(clips, transcode, format, name):
     source = clips(name, SOURCES[name])
     whole, parts = (
