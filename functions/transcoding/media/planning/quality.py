@@ -22,7 +22,8 @@ TARGET, FLOOR = 94.0, 88.0
 #: Within this of the target, VMAF is not measured a second time.
 _CLOSE = 0.75
 
-#: The longest shorter side that is measured, in pixels: samples of more take seconds and gigabytes.
+#: The longest shorter side that is measured of several renditions, in pixels: samples of them all would take
+#: gigabytes each.
 _LARGEST = 1080
 #: A picture of n times as many pixels has about n to the power of this times the bit rate.
 _DENSITY = 0.75
@@ -135,7 +136,8 @@ def _can_be_chosen(picture: PicturePlan) -> bool:
 
 
 def _is_measured(picture: PicturePlan) -> bool:
-    return _can_be_chosen(picture) and min(picture.width, picture.height) <= _LARGEST
+    small = min(picture.width, picture.height) <= _LARGEST
+    return _can_be_chosen(picture) and (small or not picture.aligned)
 
 
 def next_crfs(plan: Plan, measured: Mapping[str, Sequence[Measured]]) -> dict[str, float]:
