@@ -90,7 +90,7 @@ test-integration: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## the tem
 lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and whether generated files are current
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy --strict functions local docs benchmarks layers
+	.venv/bin/mypy --strict functions local docs benchmarks layers cli
 	PYTHONPATH=functions .venv/bin/lint-imports --no-logo --no-cache
 	.local/envs/sam/bin/sam validate --lint --template template.yaml
 	.local/envs/checkov/bin/checkov

@@ -1,0 +1,5 @@
+"""`python -m transcoding_client.cli`."""
+
+from transcoding_client.cli.main import run
+
+run()
