@@ -87,7 +87,12 @@ def _create(parameters: frozenset[tuple[str, str]], region: str) -> Stack:
         for name, resource in template["Resources"].items()
         if "Condition" not in resource or resolver.holds(resource["Condition"])
     }
-    return Stack(resolver.resolve(made), resolver.resolve(template["Outputs"]))
+    shown = {
+        name: output
+        for name, output in template["Outputs"].items()
+        if "Condition" not in output or resolver.holds(output["Condition"])
+    }
+    return Stack(resolver.resolve(made), resolver.resolve(shown))
 
 
 def refusals(parameters: Mapping[str, str] | None = None, region: str = "eu-west-1") -> list[str]:

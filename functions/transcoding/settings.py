@@ -70,6 +70,15 @@ class CreateSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InboxSettings(CreateSettings):
+    """The environment of inbox."""
+
+    #: What the objects of the watch folder become: as `format` and `task_config_temp_id` of create-transcode.
+    inbox_format: str = _setting(_text)
+    inbox_quality: int = _setting(_number(int, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShowSettings(Settings):
     """The environment of get_transcode and get_transcodes."""
 

@@ -36,7 +36,7 @@ def _invoke(stack: Stack, function: str, event: str) -> Any:
 
 
 #: The sample task is done by the worker that takes it up.
-PARAMETERS = {"FanOutSeconds": "86400"}
+PARAMETERS = {"FanOutSeconds": "86400", "InboxFormat": "mp4"}
 
 
 def _status(stack: Stack) -> int:
@@ -48,7 +48,7 @@ def _status(stack: Stack) -> int:
 
 def test_every_function_has_its_event(stack: Stack) -> None:
     others = {"worker": "WorkerFunction", "dead-letter": "DeadLetterFunction", "sweep": "SweepFunction"}
-    others |= {"notify": "NotifyFunction", "callback": "CallbackFunction"}
+    others |= {"notify": "NotifyFunction", "callback": "CallbackFunction", "inbox": "InboxFunction"}
     assert set((API_EVENTS | others).values()) == set(stack["functions"])
     assert {path.stem for path in EVENTS.glob("*.json")} == {*API_EVENTS, *others, "task"}
 
@@ -82,3 +82,7 @@ def test_notify(stack: Stack) -> None:
 def test_callback(stack: Stack) -> None:
     # It is days old, and its receiver takes nothing: it is given up.
     assert _invoke(stack, "CallbackFunction", "callback") == {"batchItemFailures": []}
+
+
+def test_inbox(stack: Stack) -> None:
+    assert _invoke(stack, "InboxFunction", "inbox") == {"batchItemFailures": []}

@@ -209,7 +209,7 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-STACK = cloudformation.create()
+STACK = cloudformation.create({"InboxFormat": "mp4"})
 FUNCTIONS = sorted(STACK.of_type("AWS::Lambda::Function"))
 
 
@@ -333,6 +333,16 @@ def bury(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
             assert answer == {"batchItemFailures": []}
     assert [_status(scene, task) for task in (whole, part)] == [Status.FAILED, Status.FAILED]
     assert scene.aws.keys() == []
+
+
+def watch(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("inbox")
+    monkeypatch.setattr(module.table, "_clock", scene.clock)
+    (record,) = json.loads((ROOT / "events" / "inbox.json").read_text())["Records"]
+    with scene.of("InboxFunction"):
+        for _ in range(2):
+            assert module.handler(_sqs_event(record["body"]), lambda_context()) == {"batchItemFailures": []}
+    assert len(scene.aws.take_messages()) == 1
 
 
 def tell(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,6 +575,7 @@ def calls(
         call_uploads(scene)
         sweep(scene, monkeypatch)
         bury(scene, monkeypatch)
+        watch(scene, monkeypatch)
         tell(scene, monkeypatch)
         work(scene, monkeypatch)
         recorded.update(scene.calls)
@@ -618,7 +629,7 @@ def test_every_call_that_the_code_names_was_made(calls: dict[str, list[Call]]) -
 def test_sources_of_the_owner_are_granted_by_parameters_alone() -> None:
     films, key = "arn:aws:s3:::films", "arn:aws:kms:eu-west-1:123456789012:key/1234abcd"
     parameters = {"ExtraSourceArns": f"{films},{films}/*", "SourceKeyArns": key}
-    stack = cloudformation.create(parameters)
+    stack = cloudformation.create(parameters | {"InboxFormat": "mp4"})
     more = grants(stack, "WorkerFunction") - grants(STACK, "WorkerFunction")
     assert more == {Grant("kms:Decrypt", key)} | {
         Grant(f"s3:{action}", resource)

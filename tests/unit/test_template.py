@@ -18,7 +18,9 @@ from local.package import ROOT
 from tests import cloudformation
 from tests.conftest import TABLE_SCHEMA, UPLOADS
 from transcoding import settings
+from transcoding.api.parameters import QUALITY, RefusedError
 from transcoding.data.records import Attention, ByMonth, ByPeriod, Record
+from transcoding.media.planning.formats import FORMATS
 from transcoding.model import MAX_ATTEMPTS
 from transcoding.service.callbacks import PATIENCE, SECONDS
 
@@ -52,7 +54,10 @@ SETTINGS: dict[str, type[settings.Settings]] = {
     "SweepFunction": settings.SweepSettings,
     "NotifyFunction": settings.NotifySettings,
     "CallbackFunction": settings.CallbackSettings,
+    "InboxFunction": settings.InboxSettings,
 }
+#: The watch folder, which is off by default.
+INBOX = {"InboxFormat": "mp4"}
 #: The contract's HTTP status for each answer that API Gateway gives by itself.
 GATEWAY_STATUS = {
     "ACCESS_DENIED": 403,
@@ -344,6 +349,7 @@ def test_the_stages_of_the_workflow_have_settings_that_ask_nobody() -> None:
         ("WorkerFunction", "JobQueue", 1),
         ("DeadLetterFunction", "DeadLetterQueue", 10),
         ("CallbackFunction", "CallbackQueue", 1),
+        ("InboxFunction", "InboxQueue", 10),
     ],
 )
 def test_the_consumers_of_queues(name: str, queue: str, batch: int) -> None:
@@ -381,6 +387,71 @@ def test_callbacks_are_kept_longer_than_they_are_tried() -> None:
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 1000
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": ["CallbackDeadLetterQueue", "Arn"]}
     assert GLOBALS["Timeout"] > SECONDS
+
+
+# The watch folder.
+
+
+def test_there_is_no_watch_folder_unless_asked_for() -> None:
+    stack = cloudformation.create()
+    named = [name for name in [*stack.resources, *stack.outputs] if "Inbox" in name]
+    assert named == []
+    assert "NotificationConfiguration" not in stack.properties("SourceBucket")
+
+
+def test_what_is_put_into_the_watch_folder_reaches_its_function_or_a_dead_letter_queue() -> None:
+    stack = cloudformation.create(INBOX | {"InboxQuality": "3"})
+    assert stack.properties("SourceBucket")["NotificationConfiguration"] == {
+        "EventBridgeConfiguration": {"EventBridgeEnabled": True}
+    }
+    rule = stack.properties("InboxRule")
+    # Of this bucket alone, and only of this folder.
+    assert rule["EventPattern"] == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": ["SourceBucket"]}, "object": {"key": [{"prefix": "inbox/"}]}},
+    }
+    (target,) = rule["Targets"]
+    dead = "InboxDeadLetterQueue.Arn"
+    assert (target["Arn"], target["DeadLetterConfig"]) == ("InboxQueue.Arn", {"Arn": dead})
+    assert stack.properties("InboxQueue")["RedrivePolicy"]["deadLetterTargetArn"] == dead
+    _, allow = stack.properties("InboxQueuePolicy")["PolicyDocument"]["Statement"]
+    assert allow == {
+        "Sid": "Rule",
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": ["InboxQueue.Arn", dead],
+        "Condition": {"ArnEquals": {"aws:SourceArn": "InboxRule.Arn"}},
+    }
+    variables = stack.properties("InboxFunction")["Environment"]["Variables"]
+    assert (variables["INBOX_FORMAT"], variables["INBOX_QUALITY"]) == ("mp4", "3")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "possible"),
+    [
+        ({"InboxQuality": "6"}, True),
+        ({"InboxQuality": "6", "InboxFormat": "mpd"}, True),
+        ({"InboxQuality": "6", "InboxFormat": "mp4"}, False),
+        ({"InboxQuality": "5", "InboxFormat": "mp4"}, True),
+    ],
+)
+def test_a_watch_folder_whose_tasks_would_be_refused_is_not_made(
+    parameters: dict[str, str], possible: bool
+) -> None:
+    refused = cloudformation.refusals(parameters)
+    assert refused == ([] if possible else ["InboxQuality=6 (adaptive) needs InboxFormat m3u8 or mpd."])
+
+
+def test_the_watch_folder_has_all_formats_and_qualities() -> None:
+    assert TEMPLATE["Parameters"]["InboxFormat"]["AllowedValues"] == ["off", *FORMATS]
+    quality = TEMPLATE["Parameters"]["InboxQuality"]
+    allowed = range(quality["MinValue"], quality["MaxValue"] + 1)
+    assert [*allowed] == [QUALITY.read(value) for value in allowed]
+    assert quality["Default"] == QUALITY.default
+    with pytest.raises(RefusedError):
+        QUALITY.read(quality["MaxValue"] + 1)
 
 
 # Data.
@@ -446,7 +517,8 @@ def test_buckets_are_private_encrypted_and_clean_up(bucket: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["SourceBucketPolicy", "UploadBucketPolicy", "OutputBucketPolicy", "QueuePolicy"]
+    "name",
+    ["SourceBucketPolicy", "UploadBucketPolicy", "OutputBucketPolicy", "QueuePolicy", "InboxQueuePolicy"],
 )
 def test_only_tls_is_let_in(name: str) -> None:
     statement = _properties(name)["PolicyDocument"]["Statement"][0]
@@ -602,7 +674,7 @@ def test_nothing_is_of_another_partition(region: str, partition: str) -> None:
 
 def test_every_alarm_reaches_the_topic() -> None:
     alarms = _of_type("AWS::CloudWatch::Alarm")
-    assert len(alarms) == 16
+    assert len(alarms) == 18
     for alarm in alarms:
         assert _properties(alarm)["AlarmActions"] == [{"Ref": "AlarmTopic"}]
         # Only of the sweep it is known that it runs.
@@ -611,7 +683,7 @@ def test_every_alarm_reaches_the_topic() -> None:
 
 
 def test_the_failures_of_functions_that_nobody_waits_for_raise_an_alarm() -> None:
-    stack = cloudformation.create()
+    stack = cloudformation.create(INBOX)
     functions = stack.of_type("AWS::Lambda::Function").keys() - CALLS.keys()
     alarms = stack.of_type("AWS::CloudWatch::Alarm").values()
     metric = ("AWS/Lambda", "Errors")
@@ -635,7 +707,7 @@ def test_the_runbook_knows_every_alarm_and_names_what_there_is() -> None:
     assert {name for cell in table for name in re.findall(r"`(\w+)`", cell)} == _of_type(
         "AWS::CloudWatch::Alarm"
     )
-    stack = cloudformation.create()
+    stack = cloudformation.create(INBOX)
     assert set(re.findall(r"\$\(physical (\w+)\)", text)) <= stack.resources.keys()
     assert set(re.findall(r"\$\(output (\w+)\)", text)) <= stack.outputs.keys()
 
