@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from tests.fake_service import API_KEY, API_URL, FakeService, refusal, task
@@ -112,6 +113,16 @@ def test_list_shows_every_task_whole(service: FakeService) -> None:
     listed = json.loads(Done("list", "--json").out)
     assert [found["id"] for found in listed["results"]] == ["17lok52y", "82md0xk1"]
     assert listed["count"] == 33
+
+
+def test_a_narrow_terminal_shows_the_names_of_files(service: FakeService) -> None:
+    service.states = [task(status=1, progress=1.0, origin_url=f"s3://films/{'folder/' * 20}{'电影' * 3}.mov")]
+    terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "NO_COLOR": "1", "COLUMNS": "80"}
+    result = CliRunner().invoke(main.app, ["list"], env=terminal)
+    _, line = re.sub(r"\x1b\[\d*m", "", result.stdout).splitlines()
+    assert line.split()[:5] == ["17lok52y", "running", "100%", "720p", "m3u8"]
+    assert line.rstrip().endswith("/电影电影电影.mov")
+    assert cell_len(line.rstrip()) <= 80
 
 
 def test_show_tells_what_came_out_and_what_went_wrong(service: FakeService) -> None:

@@ -8,7 +8,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
-Time = Annotated[datetime, PlainSerializer(datetime.isoformat, return_type=str, when_used="json")]
+
+def _iso(time: datetime) -> str:
+    return time.isoformat()
+
+
+#: As the service spells it.
+Time = Annotated[datetime, PlainSerializer(_iso, return_type=str, when_used="json")]
 
 
 class Quality(IntEnum):

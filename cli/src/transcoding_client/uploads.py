@@ -80,8 +80,10 @@ class FileUpload:
         pool = ThreadPoolExecutor(PARALLEL)
         try:
             while True:
+                if len(etags) + len(page.urls) > count:
+                    raise self._changed()
                 etags += self._send_page(pool, page, len(etags) + 1)
-                if len(etags) >= count:
+                if len(etags) == count:
                     break
                 page = self._calls.continue_upload(self._id, len(etags) + 1)
         finally:
@@ -89,7 +91,7 @@ class FileUpload:
             # for: a connection may hang.
             self._stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-        if self._current_version() != self._version or len(etags) > count:
+        if self._current_version() != self._version:
             raise self._changed()
         return self._calls.complete_upload(self._id, etags)
 
@@ -160,10 +162,7 @@ class FileUpload:
         return (number - 1) * self._part_size
 
     def _length(self, number: int) -> int:
-        length = min(self._part_size, self._size - self._start(number))
-        if length <= 0:
-            raise self._changed()
-        return length
+        return min(self._part_size, self._size - self._start(number))
 
     def _note(self, number: int, sent: int) -> None:
         with self._lock:

@@ -32,6 +32,7 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -64,6 +65,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         "-f",
+        metavar="FORMAT",
         help="Of the result: m3u8 (HLS), mpd (DASH), mp4, … [default: m3u8]",
         autocompletion=_starting_with(FORMATS),
     ),
@@ -72,6 +74,7 @@ CodecOption = Annotated[
     str | None,
     typer.Option(
         "--codec",
+        metavar="CODEC",
         help="Of the picture; with --quality adaptive also two, as h264,av1.",
         autocompletion=_starting_with(CODECS),
     ),
@@ -81,28 +84,34 @@ ThumbnailsOption = Annotated[
     typer.Option("--thumbnails/--no-thumbnails", help="Make a poster and thumbnails. [default: if adaptive]"),
 ]
 CallbackOption = Annotated[
-    str | None, typer.Option("--callback-url", help="Is called at each change of the task's status.")
+    str | None,
+    typer.Option("--callback-url", metavar="URL", help="Is called at each change of the task's status."),
 ]
 IdempotencyOption = Annotated[
-    str | None, typer.Option("--idempotency-key", help="The same key within a day gives the same task.")
+    str | None,
+    typer.Option("--idempotency-key", metavar="KEY", help="The same key within a day gives the same task."),
 ]
 WaitOption = Annotated[
     bool, typer.Option("--wait", "-w", help="Wait for the end, and print the result's URL.")
 ]
 TimeoutOption = Annotated[
-    float | None, typer.Option("--timeout", min=0, help="Seconds to wait for the end of the task.")
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait for the end of the task."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, and nothing else, to stdout.")]
 UrlOption = Annotated[
     str | None,
     typer.Option(
         "--api-url",
+        metavar="URL",
         help="Of the service. Else TRANSCODING_API_URL, or .local/stack.json in this folder or above.",
     ),
 ]
 KeyOption = Annotated[
     str | None,
-    typer.Option("--api-key", help="Others can see arguments: rather set TRANSCODING_API_KEY."),
+    typer.Option(
+        "--api-key", metavar="KEY", help="Others can see arguments: rather set TRANSCODING_API_KEY."
+    ),
 ]
 
 

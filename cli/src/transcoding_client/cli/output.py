@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TaskProgressColumn, TimeRemainingColumn
 from rich.progress import Task as RichTask
@@ -24,6 +25,9 @@ from transcoding_client.uploads import UploadProgress
 
 #: The columns of what is not a terminal: nothing is cut off.
 _WIDE = 10_000
+#: The columns of the list, and how wide their longest words are; then comes the source.
+_WIDTHS = {"ID": 8, "STATUS": 12, "QUALITY": 8, "FORMAT": 6, "CREATED": 16}
+_LEAST = 15
 _COLOURS = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.RUNNING: "cyan"}
 QUALITIES = {
     "360p": Quality.P360,
@@ -128,12 +132,14 @@ class _Field(ProgressColumn):
 
 
 def show_page(page: TaskPage) -> None:
-    """Write a page of the list to stdout."""
+    """Write a page of the list to stdout. On a narrow terminal, sources are cut off at their beginning."""
     console = _results()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("ID", "STATUS", "QUALITY", "FORMAT", "CREATED"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("SOURCE", overflow="ellipsis", no_wrap=True, ratio=1)
+    for heading, width in _WIDTHS.items():
+        table.add_column(heading, min_width=width, no_wrap=True)
+    table.add_column("SOURCE", no_wrap=True)
+    # Rich pads the last column too, in some of its versions.
+    left = console.width - sum(width + 2 for width in _WIDTHS.values()) - 2
     for task in page.results:
         table.add_row(
             task.id,
@@ -141,9 +147,19 @@ def show_page(page: TaskPage) -> None:
             quality_in_words(task),
             Text(task.format),
             f"{task.created_at:%Y-%m-%d %H:%M}",
-            Text(task.origin_url),
+            Text(_end_of(task.origin_url, left)),
         )
     console.print(table)
+
+
+def _end_of(text: str, columns: int) -> str:
+    """Return a text, or as much of its end as there is room for, at least a file's name of usual length."""
+    if cell_len(text) <= max(columns, _LEAST):
+        return text
+    end = text[-max(columns, _LEAST) :]
+    while cell_len(end) >= max(columns, _LEAST):
+        end = end[1:]
+    return f"…{end}"
 
 
 def show_task(task: Task) -> None:
