@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -319,3 +320,26 @@ def test_a_file_that_says_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / ".local" / "stack.json").write_text("{}")
     with pytest.raises(UnknownServiceError, match=r"stack\.json cannot be read"):
         find_service(environment={}, folder=tmp_path)
+
+
+# README.
+
+
+def test_the_code_of_the_readme_runs(
+    service: FakeService,
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    (code,) = (block for block in blocks if "transcoding_client" in block)
+    monkeypatch.setattr(Client, "find", lambda: client)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "film.mov").write_bytes(b"film")
+    service.states = [task(status=1), task(status=2)]
+    exec(code, {})
+    assert service.objects == [b"film"]
+    out = capsys.readouterr().out.splitlines()
+    assert out[-3:] == ["0%", "100%", "https://media.test/outputs/17lok52y/1/master.m3u8 59.96 s"]
