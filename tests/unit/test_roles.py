@@ -565,6 +565,7 @@ def calls(
     api: Api,
     table: TaskTable,
     parts: PartTable,
+    serialised: None,
     clock: Clock,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
