@@ -29,7 +29,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; `make down` stops the stack.", file=sys.stderr)
         return 130
-    print(f"Ready: {running['api_url']}/transcoding/api/…\nDetails: {stack.HOME / 'stack.json'}")
+    print(f"Ready: {running['api_url']}/transcoding/api/…")
+    print(f"Console: {running['console_url']}\nDetails: {stack.HOME / 'stack.json'}")
     return 0
 
 

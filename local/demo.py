@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from local.deploy import client
 from local.package import FFMPEG_DIR
@@ -112,12 +112,16 @@ def _watch(stack: Stack, task_id: str) -> dict[str, Any]:
 
 def _explain(stack: Stack, task: dict[str, Any]) -> None:
     url, api = task["target_url"], f"{stack['api_url']}/transcoding/api"
+    console = f"{stack['console_url']}#key={quote(stack['api_key'])}&/tasks/{task['id']}?play"
     key = f"-H 'x-api-key: {stack['api_key']}'"
     body = {"origin_url": task["origin_url"], "task_config_temp_id": 1, "format": "mp4"}
     print(f"""
 Watch it (the service goes on running; `make down` stops it and keeps its data):
   {url}
   in Safari or Chrome, in VLC (Media > Open Network Stream), or with ffplay '{url}'
+
+In the console (the address contains the key of the API, which is of this machine alone):
+  {console}
 
 Call the API:
   curl {key} '{api}/get-transcode?id={task["id"]}'

@@ -104,10 +104,10 @@ def _with_numbers(node: Any, numbers: dict[str, int]) -> Any:
 
 
 def _zip(folder: Path) -> bytes:
-    """Return a zip file of a folder's Python files. Equal files give equal bytes."""
+    """Return a zip file of a folder's code and pages. Equal files give equal bytes."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*.py")):
+        for path in sorted([*folder.rglob("*.py"), *(folder / "pages").iterdir()]):
             archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
     return content.getvalue()
 

@@ -25,6 +25,7 @@ class Stack(TypedDict):
 
     #: The part of a call's URL before `/transcoding/api/`. Calls have `api_key` in the header `x-api-key`.
     api_url: str
+    console_url: str
     api_key: str
     aws_endpoint_url: str
     region: str
@@ -71,9 +72,11 @@ def _describe(endpoint_url: str) -> Stack:
     outputs = {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
     api_url = urlsplit(outputs["ApiUrl"])
     key = client("apigateway", endpoint_url).get_api_key(apiKey=outputs["ApiKeyId"], includeValue=True)
+    # The host name of an API resolves only on AWS; this form works with every client.
+    reachable = f"{endpoint_url}/restapis/{api_url.netloc.partition('.')[0]}{api_url.path}/_user_request_"
     return {
-        # The host name of an API resolves only on AWS; this form works with every client.
-        "api_url": f"{endpoint_url}/restapis/{api_url.netloc.partition('.')[0]}{api_url.path}/_user_request_",
+        "api_url": reachable,
+        "console_url": f"{reachable}/console",
         "api_key": key["value"],
         "aws_endpoint_url": endpoint_url,
         "region": REGION,

@@ -87,6 +87,14 @@ class ShowSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConsoleSettings(ShowSettings):
+    """The environment of console."""
+
+    #: The URL of the upload bucket, or a pattern of it as a Content-Security-Policy has them.
+    upload_url: str = _setting(_text)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeleteSettings(Settings):
     """The environment of delete_transcode and delete_transcodes."""
 

@@ -1,0 +1,210 @@
+// Uploads of files in parts, straight to S3. What has been begun is remembered by the browser, so that an upload that was
+// broken off, also by closing the tab, goes on where it was when the same file is chosen again.
+
+import { call, insist, pause } from "./api.js";
+import { bytes, time, words } from "./words.js";
+import { h } from "./dom.js";
+
+const STORE = "transcoding-uploads";
+const FILES_AT_ONCE = 2;
+const PARTS_AT_ONCE = 3;
+const TRIES = 6;
+
+const uploads = [];
+let changed = () => {};
+
+const remember = () => {
+  const open = uploads.filter((upload) => upload.id && !["done", "failed"].includes(upload.state));
+  const kept = open.map(({ id, name, size, modified, order }) => ({ id, name, size, modified, order }));
+  localStorage.setItem(STORE, JSON.stringify(kept));
+};
+
+function show() {
+  const place = document.getElementById("uploads");
+  const list = uploads.map(card);
+  place.replaceChildren(...(list.length ? [h("section", { "aria-label": words.uploads }, h("h2", {}, words.uploads), h("ul", {}, list))] : []));
+}
+
+function card(upload) {
+  upload.element ??= h("li.upload", {});
+  const { state, name, size, sent, error } = upload;
+  const seconds = upload.rate > 0 ? (size - sent) / upload.rate : null;
+  const facts = [words.upload_state[state]];
+  if (state === "sending") facts.push(`${bytes(sent)} / ${bytes(size)}`, ...(seconds ? [words.left(time(seconds))] : []));
+  if (error && ["failed", "paused"].includes(state)) facts.push(error);
+  const actions = [];
+  if (state === "done") actions.push(h("a.button.small", { href: `#/tasks/${upload.task}` }, words.open_url));
+  if (state === "paused" && upload.file) actions.push(h("button.small", { onclick: () => begin(upload) }, words.upload_again));
+  if (state === "paused" && !upload.file) actions.push(picker(upload));
+  if (["done", "paused", "failed"].includes(state)) actions.push(h("button.small.plain", { onclick: () => remove(upload), "aria-label": `${words.upload_remove}: ${name}` }, words.upload_remove));
+  upload.element.replaceChildren(
+    h("strong.name", {}, name),
+    h("span.facts", {}, facts.join(" · ")),
+    h("progress", { max: 1, value: size ? sent / size : 0, "aria-label": name }),
+    h("span.actions", {}, actions),
+  );
+  upload.element.className = `upload ${state}`;
+  return upload.element;
+}
+
+function picker(upload) {
+  const input = h("input", {
+    type: "file",
+    onchange: () => {
+      const [file] = input.files;
+      if (!file) return;
+      if (file.name !== upload.name || file.size !== upload.size) {
+        upload.error = words.upload_other;
+        return card(upload);
+      }
+      upload.file = file;
+      begin(upload);
+    },
+  });
+  return h("label.button.small", {}, words.upload_reselect, input);
+}
+
+function remove(upload) {
+  upload.abort?.abort();
+  uploads.splice(uploads.indexOf(upload), 1);
+  remember();
+  show();
+}
+
+const begin = (upload) => {
+  upload.state = "waiting";
+  upload.error = "";
+  show();
+  next();
+};
+
+function next() {
+  const free = FILES_AT_ONCE - uploads.filter((upload) => ["sending", "creating"].includes(upload.state)).length;
+  for (const upload of uploads.filter((one) => one.state === "waiting").slice(0, free)) run(upload);
+}
+
+async function run(upload) {
+  upload.state = "sending";
+  upload.abort = new AbortController();
+  card(upload);
+  try {
+    const origin = await send(upload, upload.abort.signal);
+    upload.state = "creating";
+    card(upload);
+    const { id } = await insist("create-transcode", { body: { origin_url: origin, ...upload.order }, headers: { "Idempotency-Key": upload.key } });
+    Object.assign(upload, { state: "done", task: id });
+    changed();
+  } catch (error) {
+    if (error.name !== "AbortError") Object.assign(upload, { state: error.errcode && !error.retryable ? "failed" : "paused", error: error.message });
+  }
+  remember();
+  if (uploads.includes(upload)) card(upload);
+  next();
+}
+
+// Sends what S3 does not have, and returns the address of the whole.
+async function send(upload, signal) {
+  const { file, name, size } = upload;
+  let part = 1;
+  const etags = [];
+  let known = await insist("create-upload", { body: upload.id ? { upload_id: upload.id } : { name, size }, signal });
+  upload.id = known.upload_id;
+  remember();
+  const count = Math.max(1, Math.ceil(size / known.part_size));
+  upload.sent = 0;
+  let [since, before] = [performance.now(), null];
+  const progress = (more) => {
+    upload.sent += more;
+    const now = performance.now();
+    before ??= upload.sent;
+    if (now - since > 500) {
+      upload.rate = Math.max(0, (upload.sent - before) / ((now - since) / 1000)) || upload.rate;
+      if (now - since > 5000) [since, before] = [now, upload.sent];
+      card(upload);
+    }
+  };
+  while (part <= count) {
+    if (part > 1) known = await insist("create-upload", { body: { upload_id: upload.id, first_part: part }, signal });
+    const first = part;
+    const todo = known.urls.map((url, index) => ({ url, number: first + index, etag: known.etags[index] }));
+    for (const one of todo.filter((one) => one.etag)) {
+      etags[one.number - 1] = one.etag;
+      progress(length(one.number, size, known.part_size));
+    }
+    const left = todo.filter((one) => !one.etag);
+    const lane = async () => {
+      for (let one = left.shift(); one; one = left.shift()) {
+        const start = (one.number - 1) * known.part_size;
+        etags[one.number - 1] = await put(upload, one, file.slice(start, start + known.part_size), progress, signal);
+      }
+    };
+    await Promise.all(Array.from({ length: PARTS_AT_ONCE }, lane));
+    part += todo.length;
+  }
+  card(upload);
+  const { origin_url } = await insist("complete-upload", { body: { upload_id: upload.id, etags }, signal });
+  return origin_url;
+}
+
+const length = (number, size, part) => Math.min(part, size - (number - 1) * part);
+
+async function put(upload, part, blob, progress, signal) {
+  for (let attempt = 0; ; attempt++) {
+    let counted = 0;
+    try {
+      return await transfer(part.url, blob, (loaded) => (progress(loaded - counted), (counted = loaded)), signal);
+    } catch (error) {
+      progress(-counted);
+      if (error.name === "AbortError" || attempt + 1 >= TRIES) throw error;
+      await pause(2 ** attempt * 500, signal);
+      // The URL may have expired.
+      const again = await call("create-upload", { body: { upload_id: upload.id, first_part: part.number }, signal }).catch(() => null);
+      if (again) part.url = again.urls[0];
+    }
+  }
+}
+
+// fetch tells nothing of how much it has sent.
+function transfer(url, blob, onprogress, signal) {
+  return new Promise((done, failed) => {
+    const request = new XMLHttpRequest();
+    request.open("PUT", url);
+    request.upload.onprogress = (event) => onprogress(event.loaded);
+    request.onload = () => {
+      const etag = request.getResponseHeader("ETag");
+      if (request.status === 200 && etag) return onprogress(blob.size), done(etag);
+      failed(new Error(`HTTP ${request.status}`));
+    };
+    request.onerror = () => failed(new Error(words.away));
+    request.onabort = () => failed(new DOMException("", "AbortError"));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(blob);
+  });
+}
+
+export function add(files, order) {
+  for (const file of files) {
+    const broken = uploads.find((one) => one.state === "paused" && !one.file && one.name === file.name && one.size === file.size && one.modified === file.lastModified);
+    if (broken) {
+      broken.file = file;
+      begin(broken);
+      continue;
+    }
+    uploads.push({ file, name: file.name, size: file.size, modified: file.lastModified, order, key: crypto.randomUUID(), state: "waiting", sent: 0 });
+  }
+  show();
+  next();
+}
+
+// `onchange` is called when a task was created.
+export function restore(onchange) {
+  changed = onchange;
+  if (uploads.length) return;
+  for (const kept of JSON.parse(localStorage.getItem(STORE) ?? "[]")) {
+    uploads.push({ ...kept, key: kept.id.slice(-64), state: "paused", sent: 0, error: "" });
+  }
+  show();
+  addEventListener("beforeunload", (event) => {
+    if (uploads.some((upload) => upload.state === "sending")) event.preventDefault();
+  });
+}
