@@ -66,7 +66,7 @@ function bar() {
   const here = location.hash.slice(1);
   const link = (href, text, current) => h("a", { href, "aria-current": current ? "page" : undefined }, text);
   document.getElementById("bar").replaceChildren(
-    h("a.brand", { href: "#/" }, h("img", { src: "console/icon.svg", alt: "", width: 28, height: 28 }), h("span", {}, words.title)),
+    h("a.brand", { href: "#/", "aria-label": words.title }, h("img", { src: "console/icon.svg", alt: "", width: 28, height: 28 }), h("span", {}, words.title)),
     ...(hasKey()
       ? [
           h("nav", { "aria-label": words.title }, link("#/", words.tasks, !here.startsWith("/new")), link("#/new", words.new_task, here.startsWith("/new"))),
@@ -183,7 +183,8 @@ function listView(page) {
   };
   const choose = (id, on) => (on ? chosen.add(id) : chosen.delete(id), count());
   all.onchange = () => {
-    for (const box of body.querySelectorAll("input")) choose(box.value, (box.checked = all.checked));
+    const on = all.checked;
+    for (const box of body.querySelectorAll("input")) choose(box.value, (box.checked = on));
   };
   remove.onclick = async () => {
     const ids = [...chosen];
@@ -278,7 +279,7 @@ function taskParts(task, watched) {
   const succeeded = task.status === 2;
   const parts = [
     h("a.back", { href: "#/" }, icon("back"), words.back),
-    h("div.headline", {}, h("h1", {}, name(task)), h("div.actions", {}, succeeded ? [copy, h("a.button", { href: task.target_url, target: "_blank", rel: "noopener" }, ADAPTIVE_FORMATS.has(task.format) ? words.open_url : words.download)] : [again], remove)),
+    h("div.headline", {}, h("h1", {}, name(task)), h("div.actions", {}, succeeded ? [copy, h("a.button", { href: task.target_url, target: "_blank", rel: "noopener" }, ADAPTIVE_FORMATS.has(task.format) ? words.open_url : words.download)] : [unfinished(task) ? null : again], remove)),
     h("div.lead", { "aria-live": "polite" }, state(task), h("span.hint", {}, words.status_long[task.status])),
   ];
   if (task.status === 3) {

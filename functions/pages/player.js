@@ -83,7 +83,7 @@ export function player(task, plays) {
     if (closed) return;
     shaka = new window.shaka.Player();
     shaka.addEventListener("error", ({ detail }) => detail.severity === 2 && fail(`Shaka ${detail.code}`));
-    shaka.configure({ textDisplayFactory: (player) => new window.shaka.text.NativeTextDisplayer(player) });
+    shaka.setVideoContainer(video.parentElement);
     await shaka.attach(video);
     await shaka.load(url);
     choices();
@@ -99,12 +99,8 @@ export function player(task, plays) {
     };
     const tracks = shaka.getTextTracks();
     texts.hidden = !tracks.length;
-    texts.replaceChildren(h("option", { value: "" }, words.off), ...tracks.map((track) => h("option", { value: track.id }, track.label || track.language || String(track.id))));
-    const choose = () => {
-      const track = shaka.getTextTracks().find((one) => String(one.id) === texts.value);
-      if (track) shaka.selectTextTrack(track);
-      shaka.setTextTrackVisibility?.(Boolean(track));
-    };
+    texts.replaceChildren(h("option", { value: "" }, words.off), ...tracks.map((track) => h("option", { value: track.id, selected: track.active }, track.label || track.language || String(track.id))));
+    const choose = () => shaka.selectTextTrack(shaka.getTextTracks().find((one) => String(one.id) === texts.value) ?? null);
     texts.onchange = choose;
   };
 

@@ -276,7 +276,7 @@ export const bitRate = (value) => (value >= 1e6 ? `${numbers.format(value / 1e6)
 
 // 1:02:03 of seconds.
 export function time(seconds) {
-  const whole = Math.max(0, Math.floor(seconds || 0));
+  const whole = Math.max(0, Math.floor((seconds || 0) + 0.05));
   const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   const two = (value) => String(value).padStart(2, "0");
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;

@@ -271,6 +271,11 @@ def call_api(scene: Scene) -> None:
         task = scene.table.get(id_)
         assert task
         scene.stored(task)
+    with scene.of("ConsoleFunction"):
+        console = importlib.import_module("console")
+        assert (
+            console.handler({"path": "/console", "requestContext": {}}, lambda_context())["statusCode"] == 200
+        )
     with scene.of("DeleteTranscodeFunction"):
         assert scene.api.post("delete-transcode", id=ids[0]).status == 200
     with scene.of("DeleteTranscodesFunction"):
