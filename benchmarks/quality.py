@@ -108,9 +108,8 @@ def chosen(clip: Path, seconds: float, quality: int, codec: str) -> tuple[Choice
 def vmaf(result: Path, source: Path, width: int, height: int, folder: Path) -> list[float]:
     """Return the VMAF of a result's frames, of one in `_COMPARED`."""
     log = folder / "vmaf.csv"
-    same = "settb=AVTB,setpts=N,format=yuv420p"
-    scaled = f"scale={width}:{height}:flags=bicubic:out_range=tv,setsar=1,{same}"
-    comparing = f"[0:v]{same}[made];[1:v]{scaled}[meant];[made][meant]libvmaf=n_threads=2"
+    scaled = f"scale={width}:{height}:flags=bicubic:out_range=tv,setsar=1,{sources.COMPARABLE}"
+    comparing = f"[0:v]{sources.COMPARABLE}[made];[1:v]{scaled}[meant];[made][meant]libvmaf=n_threads=2"
     comparing += f":n_subsample={_COMPARED}:log_fmt=csv:log_path={log}"
     inputs = ["-i", str(result), "-i", str(source)]
     _run([str(TOOLS.ffmpeg), "-v", "error", *inputs, "-lavfi", comparing, "-f", "null", "-"])

@@ -71,8 +71,8 @@ def vmaf(result: str, source: Path) -> dict[str, float]:
         [str(TOOLS.ffprobe), "-v", "error", *show, result], capture_output=True, text=True, check=True
     ).stdout.split()[0]
     graph = (
-        f"[1:v]scale={size.replace('x', ':')}:flags=bicubic,settb=AVTB,setpts=N[source];"
-        f"[0:v]settb=AVTB,setpts=N[made];[made][source]libvmaf=n_threads=2:log_fmt=json:log_path={log}"
+        f"[1:v]scale={size.replace('x', ':')}:flags=bicubic:out_range=tv,{sources.COMPARABLE}[source];"
+        f"[0:v]{sources.COMPARABLE}[made];[made][source]libvmaf=n_threads=2:log_fmt=json:log_path={log}"
     )
     words = [str(TOOLS.ffmpeg), "-nostdin", "-v", "error", "-i", result, "-i", str(source)]
     subprocess.run([*words, "-lavfi", graph, "-f", "null", "-"], check=True)

@@ -14,6 +14,10 @@ from transcoding.media.ffmpeg.tools import Tools
 FOLDER = HOME / "bench"
 TOOLS = Tools.within(FFMPEG_DIR)
 
+#: FFmpeg's filters that number frames, and call their colours the same: else, two inputs are converted first.
+_BT709 = "colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+COMPARABLE = f"settb=AVTB,setpts=N,setparams=range=tv:{_BT709},format=yuv420p"
+
 #: 30 s of Big Buck Bunny, 854x480 at 24 frames a second.
 _FOOTAGE = ROOT.parent / "shared/media/big-buck-bunny-480p-30s.mp4"
 _FOOTAGE_SECONDS = 30
