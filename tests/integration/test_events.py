@@ -11,6 +11,7 @@ from local import sam_env
 from local.deploy import client
 from local.package import ROOT
 from local.stack import Stack
+from tests.conftest import some
 
 EVENTS = ROOT / "events"
 API_EVENTS = {
@@ -49,11 +50,12 @@ def _status(stack: Stack) -> int:
 def test_every_function_has_its_event(stack: Stack) -> None:
     others = {"worker": "WorkerFunction", "dead-letter": "DeadLetterFunction", "sweep": "SweepFunction"}
     others |= {"notify": "NotifyFunction", "callback": "CallbackFunction", "inbox": "InboxFunction"}
+    others |= {"console": "ConsoleFunction"}
     assert set((API_EVENTS | others).values()) == set(stack["functions"])
     assert {path.stem for path in EVENTS.glob("*.json")} == {*API_EVENTS, *others, "task"}
 
 
-@pytest.mark.parametrize("event", API_EVENTS)
+@pytest.mark.parametrize("event", some(API_EVENTS, "create-transcode", "get-transcodes", "delete-transcodes"))
 def test_calls_of_the_api(stack: Stack, event: str) -> None:
     answer = _invoke(stack, API_EVENTS[event], event)
     assert answer["statusCode"] == 200, answer

@@ -70,7 +70,16 @@ def test_stack_json_says_all_there_is_to_know(stack: Stack, stack_home: Path) ->
     assert stack["aws_endpoint_url"].startswith("http://127.0.0.1:")
     assert stack["output_base_url"] == f"{stack['aws_endpoint_url']}/{stack['output_bucket']}"
     names = {"CreateTranscode", "GetTranscodes", "GetTranscode", "DeleteTranscode", "DeleteTranscodes"}
-    names |= {"CreateUpload", "CompleteUpload", "Worker", "DeadLetter", "Sweep", "Notify", "Callback"}
+    names |= {
+        "CreateUpload",
+        "CompleteUpload",
+        "Worker",
+        "DeadLetter",
+        "Sweep",
+        "Notify",
+        "Callback",
+        "Console",
+    }
     assert stack["functions"].keys() == {f"{name}Function" for name in names}
 
 

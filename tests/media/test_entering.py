@@ -55,7 +55,7 @@ def old_x264(
 
 @pytest.mark.parametrize(
     ("black", "seconds", "gop"),
-    some([(0, 40, 50), (15, 40, 50), (70, 100, 50), (0, 110, 800), (45, 45, 50)], (15, 40, 50), (45, 45, 50)),
+    some([(0, 40, 50), (15, 40, 50), (70, 100, 50), (0, 110, 800), (45, 45, 50)], (15, 40, 50)),
 )
 def test_what_only_the_first_frame_tells_is_known_to_every_part(
     clips, transcode, compared, tmp_path, black, seconds, gop

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.conftest import some
 from tests.media.conftest import Result, ffprobe
 
 FILM = (
@@ -28,7 +29,7 @@ def check_whole(result: Result, seconds: float) -> None:
     assert all(0 < r.bit_rate <= r.peak_bit_rate for r in result.output.renditions)
 
 
-@pytest.mark.parametrize("format", CODECS)
+@pytest.mark.parametrize("format", some(CODECS, "mkv", "flv", "webm"))
 def test_a_file(clips, transcode, format):
     result = transcode(clips("film.mp4", FILM), format, 1)
     check_whole(result, 13)
@@ -38,7 +39,7 @@ def test_a_file(clips, transcode, format):
     assert result.output.renditions[0].bit_rate == pytest.approx(measured, rel=0.05)
 
 
-@pytest.mark.parametrize("format", ["m3u8", "mp4"])
+@pytest.mark.parametrize("format", some(["m3u8", "mp4"], "mp4"))
 def test_parts_are_told_as_one_pass_is(clips, transcode, format):
     clip = clips("film.mp4", FILM)
     whole, parts = transcode(clip, format, 1), transcode(clip, format, 1, part_seconds=0.2)
@@ -102,7 +103,7 @@ def test_two_codecs_are_told_each_with_its_own_rates(clips, transcode):
     assert result.output.thumbnails.endswith("thumbnails.vtt")
 
 
-@pytest.mark.parametrize("format", ["mp4", "m3u8", "webm", "gif"])
+@pytest.mark.parametrize("format", some(["mp4", "m3u8", "webm", "gif"], "mp4", "m3u8"))
 def test_a_single_frame(clips, transcode, format):
     result = transcode(clips("one.mp4", f"-f lavfi -i testsrc2=s=320x180:r=5:d=0.2 {X264} {{0}}"), format, 1)
     check_whole(result, 0.2)

@@ -6,7 +6,6 @@ import json
 from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
-from itertools import product
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -89,8 +88,7 @@ def frames(result: Result) -> list[str]:
 
 
 QUICK_SOURCES = {
-    *("constant.mp4", "open-gop.mp4", "long-gop.mkv", "variable.mp4", "interlaced.ts", "late.mkv"),
-    *("refresh.ts", "packed.avi"),
+    *("open-gop.mp4", "long-gop.mkv", "variable.mp4", "interlaced.ts", "late.mkv", "refresh.ts"),
 }
 
 #: Of these, no part can be decoded without all that is before it.
@@ -165,8 +163,8 @@ def check_alike(apart: Result, whole: Result, *, sound: bool) -> None:
     ("format", "name"),
     some(
         FILES,
-        *product(("mp4", "mkv"), ("late.mkv", "variable.mkv", "open-gop.mp4")),
-        *product(("mov", "ts", "flv", "webm"), ("constant.mp4",)),
+        *(("mp4", "late.mkv"), ("mp4", "open-gop.mp4"), ("mkv", "variable.mkv")),
+        *(("ts", "constant.mp4"), ("webm", "constant.mp4")),
     ),
 )
 def test_a_file_made_in_parts_is_that_of_one_pass(lossless, clips, transcode, format, name):

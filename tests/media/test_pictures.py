@@ -70,7 +70,7 @@ def check_layout(result: Result, seconds: float) -> None:
                 assert top + height <= picture["height"]
 
 
-@pytest.mark.parametrize("format", ["mp4", "mpd", "webm"])
+@pytest.mark.parametrize("format", some(["mp4", "mpd", "webm"], "mpd"))
 def test_each_tile_is_the_frame_at_its_time(clips, transcode, format):
     source = clips("film.mp4", FILM)
     result = transcode(source, format, 1, attempt=2, thumbnails=True)
@@ -106,7 +106,7 @@ SOURCES = {
     ("format", "name"),
     some(
         product(("mp4", "m3u8"), SOURCES),
-        *(("mp4", "late.mkv"), ("mp4", "interlaced.ts"), ("m3u8", "constant.mp4"), ("m3u8", "variable.mkv")),
+        *(("mp4", "interlaced.ts"), ("m3u8", "late.mkv")),
     ),
 )
 def test_parts_have_the_tiles_of_one_pass(clips, transcode, format, name):
@@ -212,7 +212,8 @@ FADES = (
 
 
 @pytest.mark.parametrize(
-    ("format", "part_seconds"), [("mp4", None), ("m3u8", None), ("mp4", 0.1), ("mpd", 0.1)]
+    ("format", "part_seconds"),
+    some([("mp4", None), ("m3u8", None), ("mp4", 0.1), ("mpd", 0.1)], ("mp4", None), ("mpd", 0.1)),
 )
 def test_the_poster_is_in_no_fade(clips, transcode, format, part_seconds):
     source = clips("fades.mp4", FADES)
@@ -239,7 +240,7 @@ def test_a_black_film_has_a_poster_all_the_same(clips, transcode):
     assert max(mean(pixels(result.folder / "poster.jpg", "null"))) < 3
 
 
-@pytest.mark.parametrize("part_seconds", [None, 0.4])
+@pytest.mark.parametrize("part_seconds", some([None, 0.4], 0.4))
 def test_keyframes_can_be_loaded_alone(clips, transcode, part_seconds):
     source = clips("film.mp4", FILM)
     result = transcode(source, "mpd", 6, thumbnails=True, part_seconds=part_seconds)
@@ -314,7 +315,7 @@ def test_what_has_no_seek_bar_has_no_thumbnails(clips, transcode, format):
     assert list(result.objects) == [result.entry.name]
 
 
-@pytest.mark.parametrize(("format", "part_seconds"), [("mp4", None), ("mpd", 0.1)])
+@pytest.mark.parametrize(("format", "part_seconds"), some([("mp4", None), ("mpd", 0.1)], ("mpd", 0.1)))
 def test_a_film_is_good_without_them(monkeypatch, clips, transcode, format, part_seconds):
     monkeypatch.setattr(arguments, "sheets", lambda tools, *_: [str(tools.ffmpeg), "-i", "nothing"])
     result = transcode(

@@ -9,10 +9,11 @@ from itertools import pairwise
 import m3u8
 import pytest
 
+from tests.conftest import some
 from tests.media.conftest import ffmpeg, ffprobe
 
 H264 = "-c:v libx264 -preset ultrafast -g 25 -bf 2 -pix_fmt yuv420p"
-BOTH = pytest.mark.parametrize("format", ["m3u8", "mp4"])
+BOTH = pytest.mark.parametrize("format", some(["m3u8", "mp4"], "m3u8"))
 
 
 def beeps(seconds, rate=25, offset=0):
