@@ -105,12 +105,14 @@ def chosen(clip: Path, seconds: float, quality: int, codec: str) -> tuple[Choice
     return choices.get(planned.pictures[0].name), facts.duration or seconds, _cpu() - before
 
 
-def vmaf(result: Path, source: Path, width: int, height: int, folder: Path) -> list[float]:
-    """Return the VMAF of a result's frames, of one in `_COMPARED`."""
+def vmaf(
+    result: Path | str, source: Path, width: int, height: int, folder: Path, step: int = _COMPARED
+) -> list[float]:
+    """Return the VMAF of the frames of a result, a path or a URL, of one in `step`."""
     log = folder / "vmaf.csv"
     scaled = f"scale={width}:{height}:flags=bicubic:out_range=tv,setsar=1,{sources.COMPARABLE}"
     comparing = f"[0:v]{sources.COMPARABLE}[made];[1:v]{scaled}[meant];[made][meant]libvmaf=n_threads=2"
-    comparing += f":n_subsample={_COMPARED}:log_fmt=csv:log_path={log}"
+    comparing += f":n_subsample={step}:log_fmt=csv:log_path={log}"
     inputs = ["-i", str(result), "-i", str(source)]
     _run([str(TOOLS.ffmpeg), "-v", "error", *inputs, "-lavfi", comparing, "-f", "null", "-"])
     with log.open(newline="") as file:

@@ -5,12 +5,12 @@ VMAF compares a rendition with the source scaled to its size, by libvmaf's defau
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from benchmarks import costs, s3, sources
+from benchmarks import costs, quality, s3, sources
 from benchmarks.parts import Bench
 from benchmarks.sources import TOOLS, Sizes
 from local.stack import Stack
@@ -37,8 +37,8 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
     with s3.in_front_of(stack["aws_endpoint_url"], home / "state" / "s3") as url:
         bench = Bench(stack, home, url)
         start = {"wall": bench.started().wall}
-        for name, (quality, codecs) in _ORDERS.items():
-            made = bench.compare(film, quality, codecs)
+        for name, (asked, codecs) in _ORDERS.items():
+            made = bench.compare(film, asked, codecs)
             # A viewer loads one rendition, at the most the largest, and the sound.
             sound = made["output"]["bytes"] - sum(made["playlists"].values())
             watched = {"bytes": max(made["playlists"].values()) + sound, "objects": sizes.renditions // 3}
@@ -65,17 +65,11 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
 
 def vmaf(result: str, source: Path) -> dict[str, float]:
     """Return the mean VMAF of a result, a path or a URL, and that of its worst second."""
-    log = sources.FOLDER / "vmaf.json"
     show = ["-show_entries", "stream=width,height", "-of", "csv=p=0:s=x"]
     size = subprocess.run(
         [str(TOOLS.ffprobe), "-v", "error", *show, result], capture_output=True, text=True, check=True
     ).stdout.split()[0]
-    graph = (
-        f"[1:v]scale={size.replace('x', ':')}:flags=bicubic:out_range=tv,{sources.COMPARABLE}[source];"
-        f"[0:v]{sources.COMPARABLE}[made];[made][source]libvmaf=n_threads=2:log_fmt=json:log_path={log}"
-    )
-    words = [str(TOOLS.ffmpeg), "-nostdin", "-v", "error", "-i", result, "-i", str(source)]
-    subprocess.run([*words, "-lavfi", graph, "-f", "null", "-"], check=True)
-    frames = [frame["metrics"]["vmaf"] for frame in json.loads(log.read_text())["frames"]]
+    width, height = map(int, size.split("x"))
+    frames = quality.vmaf(result, source, width, height, sources.FOLDER, step=1)
     seconds = [frames[n : n + _RATE] for n in range(0, len(frames), _RATE)]
-    return {"mean": sum(frames) / len(frames), "worst": min(sum(s) / len(s) for s in seconds)}
+    return {"mean": fmean(frames), "worst": min(map(fmean, seconds))}

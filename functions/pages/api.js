@@ -47,8 +47,9 @@ export async function call(name, { query, body, headers, signal } = {}) {
 
 export const pause = (milliseconds, signal) =>
   new Promise((done, failed) => {
-    const timer = setTimeout(done, milliseconds);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), failed(new DOMException("", "AbortError"))));
+    const end = () => (clearTimeout(timer), failed(new DOMException("", "AbortError")));
+    const timer = setTimeout(() => (signal?.removeEventListener("abort", end), done()), milliseconds);
+    signal?.addEventListener("abort", end, { once: true });
   });
 
 // Calls again, with growing waits, what may succeed later.

@@ -115,13 +115,13 @@ onRefused(() => {
 });
 
 // Asks until the view is left: soon while something changes, seldom while nobody looks, ever later after errors.
-async function poll(signal, ask) {
+async function poll(signal, look) {
   let failures = 0;
   const trouble = h("p.note.bad", { role: "status" });
   while (!signal.aborted) {
     let wait;
     try {
-      wait = (await ask()) ? SOON : LATER;
+      wait = (await look()) ? SOON : LATER;
       failures = 0;
       trouble.remove();
     } catch (error) {
@@ -138,9 +138,9 @@ async function poll(signal, ask) {
 
 // Waits so long; longer while the page is hidden, and no longer once it is shown again.
 async function waited(milliseconds, signal) {
-  const shown = new Promise((done) => document.addEventListener("visibilitychange", () => document.hidden || done(), { once: true, signal }));
-  const slept = pause(document.hidden ? HIDDEN : milliseconds, signal).catch(() => {});
-  await (document.hidden ? Promise.race([slept, shown]) : slept);
+  if (!document.hidden) return pause(milliseconds, signal).catch(() => {});
+  const shown = new Promise((done) => document.addEventListener("visibilitychange", done, { once: true, signal }));
+  await Promise.race([pause(HIDDEN, signal).catch(() => {}), shown]);
 }
 
 function badge(task) {
@@ -197,15 +197,15 @@ function listView(page) {
     const shown = JSON.stringify(task);
     const before = rows.get(task.id);
     if (before?.shown === shown) return before.element;
-    const focused = before?.element.contains(document.activeElement) ? document.activeElement.className || document.activeElement.tagName : null;
+    const focused = before?.element.contains(document.activeElement) ? document.activeElement.className : null;
     const element = h("div.row", { role: "row" },
       h("span", { role: "cell" }, h("input.pick", { type: "checkbox", value: task.id, checked: chosen.has(task.id), "aria-label": words.select(name(task)), onchange: (event) => choose(task.id, event.target.checked) })),
-      h("span.source", { role: "cell" }, h("a.title", { href: `#/tasks/${task.id}`, title: task.origin_url }, name(task)), task.status === 3 ? h("span.why", {}, task.error_info) : null),
+      h("span.source", { role: "cell" }, h("a.title", { href: `#/tasks/${task.id}`, title: task.origin_url }, name(task)), task.status === 3 ? h("span.why", { lang: "en" }, task.error_info) : null),
       h("span", { role: "cell" }, state(task)),
       h("span.order", { role: "cell" }, ordered(task)),
       h("span.when", { role: "cell" }, h("time", { dateTime: task.created_at }, date(task.created_at))));
     rows.set(task.id, { shown, element });
-    if (focused) queueMicrotask(() => [...element.querySelectorAll("a, input")].find((one) => (one.className || one.tagName) === focused)?.focus());
+    if (focused) queueMicrotask(() => element.querySelector(`.${focused}`)?.focus());
     return element;
   };
   poll(signal, async () => {
@@ -284,7 +284,7 @@ function taskParts(task, watched) {
   ];
   if (task.status === 3) {
     parts.push(h("section.card.failed", {},
-      h("h2", {}, words.what_happened), h("p", {}, task.error_info), h("p.hint", {}, `error_code ${task.error_code}`),
+      h("h2", {}, words.what_happened), h("p", { lang: "en" }, task.error_info), h("p.hint", {}, `error_code ${task.error_code}`),
       h("h2", {}, words.what_to_do), h("p", {}, advice(task.error_code))));
   }
   if (succeeded) parts.push(watched ? watched.element : h("p.note", {}, words.no_preview));

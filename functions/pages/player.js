@@ -66,9 +66,9 @@ export function player(task, plays) {
       ArrowLeft: () => (video.currentTime -= STEP),
       m: () => mute.click(),
       f: () => full.click(),
-      " ": () => event.target === video && toggle.click(),
+      " ": event.target === video && (() => toggle.click()),
     }[event.key];
-    if (!act || (event.key === " " && event.target !== video)) return;
+    if (!act) return;
     event.preventDefault();
     act();
   });

@@ -15,7 +15,7 @@ let changed = () => {};
 
 const remember = () => {
   const open = uploads.filter((upload) => upload.id && !["done", "failed"].includes(upload.state));
-  const kept = open.map(({ id, name, size, modified, order }) => ({ id, name, size, modified, order }));
+  const kept = open.map(({ id, name, size, modified, order, key }) => ({ id, name, size, modified, order, key }));
   localStorage.setItem(STORE, JSON.stringify(kept));
 };
 
@@ -201,7 +201,7 @@ export function restore(onchange) {
   changed = onchange;
   if (uploads.length) return;
   for (const kept of JSON.parse(localStorage.getItem(STORE) ?? "[]")) {
-    uploads.push({ ...kept, key: kept.id.slice(-64), state: "paused", sent: 0, error: "" });
+    uploads.push({ ...kept, state: "paused", sent: 0, error: "" });
   }
   show();
   addEventListener("beforeunload", (event) => {

@@ -22,6 +22,8 @@ from local.stack import Stack
 from tests.integration.playback import Player
 
 FINAL = {2, 3, 4}
+#: The size of a part of an upload, bytes.
+PART = 8 * 1024**2
 #: Longer than anything here takes on two busy cores; a test that gets here is stuck.
 PATIENCE = 120.0
 
@@ -171,3 +173,13 @@ def make_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="module")
+def three_parts(make_clip: Callable[..., Path]) -> Path:
+    """A film that is uploaded in three parts: noise, which no codec makes smaller."""
+    path = make_clip(
+        "film.mkv", seconds=3, options=("-vf", "noise=alls=100:allf=t", "-b:v", "40M", "-g", "25")
+    )
+    assert 2 * PART < path.stat().st_size <= 3 * PART
+    return path

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 PAGES = Path(__file__).parents[1] / "browser"
@@ -132,23 +133,14 @@ class Playback:
         ]
 
 
-class Player:
-    """A Chromium that plays URLs, each in a page of its own.
-
-    with Player() as player:
-        playback = player.play(task["target_url"], looks=[Look(0.5), Look(1.5)])
-
-    Where Chromium or a player library is not installed, the tests that want it are skipped.
-    """
-
-    def __enter__(self) -> Self:
-        for needed in (CHROMIUM, *(PAGES / "node_modules" / name for name in PACKAGES)):
-            if not needed.exists():
-                pytest.skip(f"playback in Chromium: {needed} is missing")
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietFiles, directory=str(PAGES)))
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self._playwright = sync_playwright().start()
-        self._browser = self._playwright.chromium.launch(
+@contextmanager
+def chromium(*packages: str) -> Iterator[Browser]:
+    """Run a Chromium. Where it, or one of these packages of npm, is not installed, the tests are skipped."""
+    for needed in (CHROMIUM, *(PAGES / "node_modules" / name for name in packages)):
+        if not needed.exists():
+            pytest.skip(f"tests in Chromium: {needed} is missing")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
             args=[
                 "--no-sandbox",
@@ -161,13 +153,30 @@ class Player:
                 "--autoplay-policy=no-user-gesture-required",
             ],
         )
+        yield browser
+        browser.close()
+
+
+class Player:
+    """A Chromium that plays URLs, each in a page of its own.
+
+    with Player() as player:
+        playback = player.play(task["target_url"], looks=[Look(0.5), Look(1.5)])
+
+    Where Chromium or a player library is not installed, the tests that want it are skipped.
+    """
+
+    def __enter__(self) -> Self:
+        self._running = ExitStack()
+        self._browser = self._running.enter_context(chromium(*PACKAGES))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_QuietFiles, directory=str(PAGES)))
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._browser.close()
-        self._playwright.stop()
+        self._running.close()
         self._server.shutdown()
         self._server.server_close()
 

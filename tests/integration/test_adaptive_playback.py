@@ -44,7 +44,7 @@ PLAYERS = {
     "shaka-hls": ("shaka", "m3u8"),
     "shaka-dash": ("shaka", "mpd"),
 }
-CASES = [f"{name}-{how}" for name in PLAYERS for how in ("by-hand", "network")]
+CASES = {f"{name}-{how}": (name, how) for name in PLAYERS for how in ("by-hand", "network")}
 #: Each player once, and each way for HLS and DASH.
 QUICK_BY_HAND, QUICK_NETWORK = ("dash.js", "shaka-hls"), ("hls.js", "shaka-dash")
 QUICK = [f"{n}-by-hand" for n in QUICK_BY_HAND] + [f"{n}-network" for n in QUICK_NETWORK]
@@ -88,10 +88,9 @@ def playbacks(
     ways = {"by-hand": BY_HAND, "network": network(best)}
     plays = []
     for case in cases:
-        name = next(name for name in PLAYERS if case.startswith(f"{name}-"))
+        name, how = CASES[case]
         engine, extension = PLAYERS[name]
-        changes = ways[case.removeprefix(f"{name}-")]
-        plays.append(Play(urls[extension], engine, buffer=BUFFER, changes=changes, patience=120))
+        plays.append(Play(urls[extension], engine, buffer=BUFFER, changes=ways[how], patience=120))
     return dict(zip(cases, player.play_together(plays), strict=True))
 
 

@@ -27,7 +27,6 @@ from transcoding_client import Client
 from transcoding_client.cli import main
 
 PROGRAM = Path(sys.executable).with_name("transcoding")
-PART = 8 * 1024**2
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +66,6 @@ def run(start: Callable[..., subprocess.Popen[str]]) -> Callable[..., tuple[int,
         return process.returncode, out, err
 
     return run
-
-
-@pytest.fixture(scope="module")
-def film(make_clip: Callable[..., Path]) -> Path:
-    """A film of three parts: noise, which no codec makes smaller."""
-    path = make_clip(
-        "film.mkv", seconds=3, options=("-vf", "noise=alls=100:allf=t", "-b:v", "40M", "-g", "25")
-    )
-    assert 2 * PART < path.stat().st_size <= 3 * PART
-    return path
 
 
 def _compare(result: Path, source: Path) -> tuple[int, float]:
@@ -139,7 +128,7 @@ def test_an_upload_that_is_broken_off_goes_on(
     home: Path,
     stack: Stack,
     s3: Any,
-    film: Path,
+    three_parts: Path,
     run: Callable[..., tuple[int, str, str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,24 +138,26 @@ def test_an_upload_that_is_broken_off_goes_on(
     monkeypatch.setattr("transcoding_client.uploads.seconds_before", lambda *_: 0)
     network = _Network({2})
     monkeypatch.setattr(main, "Client", partial(Client, transport=network))
-    broken = CliRunner().invoke(main.app, ["put", str(film)])
+    broken = CliRunner().invoke(main.app, ["put", str(three_parts)])
     assert (broken.exit_code, broken.stdout) == (4, "")
     assert "the same command goes on with it" in broken.stderr
     assert sorted(network.sent) == [1, 3]
     network.broken, network.sent = set(), []
-    done = CliRunner().invoke(main.app, ["put", str(film), "--json"])
+    done = CliRunner().invoke(main.app, ["put", str(three_parts), "--json"])
     assert done.exit_code == 0, done.stderr
     assert network.sent == [2]
     _, shown, _ = run("show", json.loads(done.stdout)["id"], "--json")
     url = urlsplit(json.loads(shown)["origin_url"])
     assert url.netloc == stack["upload_bucket"]
-    assert s3.get_object(Bucket=url.netloc, Key=url.path[1:])["Body"].read() == film.read_bytes()
+    assert s3.get_object(Bucket=url.netloc, Key=url.path[1:])["Body"].read() == three_parts.read_bytes()
 
 
 def test_ctrl_c_leaves_and_the_same_command_goes_on(
-    start: Callable[..., subprocess.Popen[str]], run: Callable[..., tuple[int, str, str]], film: Path
+    start: Callable[..., subprocess.Popen[str]],
+    run: Callable[..., tuple[int, str, str]],
+    three_parts: Path,
 ) -> None:
-    process = start("put", str(film), "--format", "mp4")
+    process = start("put", str(three_parts), "--format", "mp4")
     assert process.stderr is not None
     assert "uploading" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
@@ -174,7 +165,7 @@ def test_ctrl_c_leaves_and_the_same_command_goes_on(
     # Where it was quicker than the signal, it is done.
     assert (process.returncode, out) == (130, "") or process.returncode == 0, err
     assert "Traceback" not in err
-    code, out, err = run("put", str(film), "--format", "mp4")
+    code, out, err = run("put", str(three_parts), "--format", "mp4")
     assert (code, len(out.strip())) == (0, 8), err
 
 

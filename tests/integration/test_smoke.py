@@ -54,7 +54,10 @@ def test_a_result_that_is_not_the_clips_is_told(stack: Stack, monkeypatch: pytes
     report = Smoke(Service.running(stack)).run()
     assert not report.good
     wrong = {step: got for step, expected, got, _ in report.rows if got != expected}
-    assert wrong == {"from S3: HLS": "100 frames, sound"}
+    assert wrong == {
+        "from S3: HLS": "100 frames, sound",
+        "from S3: what is told of it": "4 s, 640x360 at 25 frames a second",
+    }
 
 
 def test_a_stack_on_aws_is_reached_by_its_name(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

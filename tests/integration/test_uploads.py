@@ -8,22 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pytest
-
 from local.stack import Stack
-from tests.integration.conftest import Api
-
-PART = 8 * 1024**2
-
-
-@pytest.fixture(scope="module")
-def film(make_clip: Callable[..., Path]) -> Path:
-    """A film of three parts: noise, which no codec makes smaller."""
-    path = make_clip(
-        "film.mkv", seconds=3, options=("-vf", "noise=alls=100:allf=t", "-b:v", "40M", "-g", "25")
-    )
-    assert 2 * PART < path.stat().st_size <= 3 * PART
-    return path
+from tests.integration.conftest import PART, Api
 
 
 def _put(url: str, part: bytes, **headers: str) -> Any:
@@ -33,9 +19,9 @@ def _put(url: str, part: bytes, **headers: str) -> Any:
 
 
 def test_a_film_is_uploaded_in_two_goes_and_transcoded(
-    api: Api, transcode: Callable[..., dict[str, Any]], s3: Any, stack: Stack, film: Path
+    api: Api, transcode: Callable[..., dict[str, Any]], s3: Any, stack: Stack, three_parts: Path
 ) -> None:
-    file = film.read_bytes()
+    file = three_parts.read_bytes()
     status, begun = api("POST", "create-upload", {"name": "我的 film.mkv", "size": len(file)})
     assert status == 200, begun
     assert begun["origin_url"].startswith(f"s3://{stack['upload_bucket']}/")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import some
 from tests.media.conftest import Result, ffprobe
+from transcoding.media.encoding import command
 
 FILM = (
     "-f lavfi -i testsrc2=s=854x480:r=25:d=13 -f lavfi -i sine=d=13 "
@@ -108,3 +109,15 @@ def test_a_single_frame(clips, transcode, format):
     result = transcode(clips("one.mp4", f"-f lavfi -i testsrc2=s=320x180:r=5:d=0.2 {X264} {{0}}"), format, 1)
     check_whole(result, 0.2)
     assert len(told(result)) == 1
+
+
+@pytest.mark.parametrize("stage", ["packets", "description"])
+def test_a_result_that_cannot_be_described_is_stored_all_the_same(clips, transcode, monkeypatch, stage):
+    make = getattr(command, stage)
+    monkeypatch.setattr(command, stage, lambda *given: [*make(*given)[:-1], "/nowhere/at/all"])
+    result = transcode(clips("film.mp4", FILM), "mp4", 1)
+    result.decode()
+    assert result.output
+    assert [(r.width, r.height, r.frame_rate, r.bit_rate) for r in result.output.renditions] == [
+        (640, 360, 25.0, 0)
+    ]

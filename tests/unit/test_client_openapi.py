@@ -12,8 +12,8 @@ from docs.openapi import TARGET
 from tests.fake_service import API_KEY, API_URL, PART, FakeService, task
 from transcoding_client import Client, Quality, Status
 from transcoding_client import models as client_models
-from transcoding_client.cli.main import CODECS, FORMATS, QualityName
-from transcoding_client.cli.output import QUALITIES
+from transcoding_client.cli.main import CODECS, FORMATS
+from transcoding_client.cli.output import QualityName
 
 DOCUMENT: dict[str, Any] = json.loads(TARGET.read_text())
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -156,5 +156,4 @@ def test_values_are_those_of_the_service() -> None:
     for codec in CODECS:
         jsonschema.validate(codec, create["codec"])
     assert create["codec"]["pattern"].count("|") / 2 + 1 == len(CODECS)
-    assert [*QUALITIES] == [name.value for name in QualityName]
-    assert [*QUALITIES.values()] == [*Quality]
+    assert [Quality[name.name] for name in QualityName] == [*Quality]

@@ -3,12 +3,16 @@
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_cuts import every, plan_of, source
+from transcoding.media.encoding import samples as encoding
+from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.planning.codecs import AV1, H264, HEVC, Choice
 from transcoding.media.planning.formats import FORMATS
 from transcoding.media.planning.plan import plan
@@ -26,6 +30,7 @@ from transcoding.media.planning.quality import (
     score,
 )
 
+TOOLS = Tools.within(Path("/opt/bin"))
 LIMITS = H264.crf_range
 LONG = plan_of(source(600.0))
 PICTURE = LONG.pictures[0]
@@ -195,3 +200,39 @@ def test_of_hdr_nothing_is_measured():
     assert all(name.startswith("h264-") for name in firsts)
     found = {name: [measured(crf, 94.0)] for name, crf in firsts.items()}
     assert set(choices(planned, found)) == set(firsts)
+
+
+@pytest.mark.parametrize(
+    ("memory", "abreast"), [(64 << 30, 6), (5_000_000_000, 4), (1_500_000_000, 1), (100_000_000, 1)]
+)
+def test_as_many_samples_run_side_by_side_as_there_is_memory_for(monkeypatch, tmp_path, memory, abreast):
+    """The ladder of 1080p is of 3.6 million pixels, at 300 bytes each."""
+    running, most = set(), []
+
+    class Run:
+        errors = "none of it is encoded"
+
+        def __init__(self, arguments):
+            self.looks = 3
+            running.add(self)
+            most.append(len(running))
+
+        def wait(self, seconds):
+            self.looks -= 1
+            return 1 if self.looks < 0 else None
+
+        def stop(self):
+            running.discard(self)
+
+    limits = SimpleNamespace(memory=memory)
+    monkeypatch.setattr(encoding.process, "encoding_limits", lambda: limits)
+    monkeypatch.setattr(encoding.os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(encoding, "Encoder", Run)
+    monkeypatch.setattr(encoding, "_POLL", 0.0)
+    facts = source(600.0, keyframes=every(600, 2.0))
+    planned = plan(facts, FORMATS["m3u8"], 6)
+    taken = samples(facts, planned, 2)
+    with pytest.raises(OSError, match="none of it"):
+        encoding.measured(TOOLS, planned, first_crfs(planned), taken, "film.mp4", tmp_path, lambda: None)
+    assert len(most) == len(taken) > 6
+    assert max(most) == abreast

@@ -178,10 +178,7 @@ class Client:
         for task in self.watch(task_id, timeout=timeout):
             if report:
                 report(task)
-        if task.status is Status.FAILED:
-            raise TaskFailedError(task)
-        if task.status is Status.DELETED:
-            raise TaskDeletedError(task)
+        check_end(task)
         return task
 
     # Uploads.
@@ -248,6 +245,14 @@ class Client:
             if retry < TRIES:
                 time.sleep(seconds_before(retry, response))
         raise failure
+
+
+def check_end(task: Task) -> None:
+    """Raise TaskFailedError of a task that has failed, TaskDeletedError of one that was deleted."""
+    if task.status is Status.FAILED:
+        raise TaskFailedError(task)
+    if task.status is Status.DELETED:
+        raise TaskDeletedError(task)
 
 
 def _envelope(response: httpx.Response) -> dict[str, Any] | None:

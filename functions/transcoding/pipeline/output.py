@@ -25,12 +25,12 @@ def told(stream: PicturePlan | SoundPlan, rendition: hls.Rendition, samples: int
     rates = (rendition.codec, rendition.average_bit_rate, rendition.peak_bit_rate)
     if not isinstance(stream, PicturePlan):
         return OutputRendition(*rates)
-    constant = stream.frame_rate or (stream.facts.frame_rate if stream.facts.constant_frame_rate else None)
     average = samples / rendition.duration if rendition.duration else 0.0
+    rate = stream.frame_rate or (stream.facts.frame_rate if stream.facts.constant_frame_rate else average)
     # Some containers name a constant rate for what varies.
-    steady = constant and (not average or abs(average / constant - 1) < _STEADY)
-    rate = round(float(constant if constant and steady else average), 3)
-    return OutputRendition(*rates, stream.width, stream.height, rate)
+    if average and abs(average / rate - 1) >= _STEADY:
+        rate = average
+    return OutputRendition(*rates, stream.width, stream.height, round(float(rate), 3))
 
 
 def listed(path: Path) -> tuple[int, tuple[hls.Segment, ...]]:

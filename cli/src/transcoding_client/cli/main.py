@@ -7,7 +7,6 @@ import sys
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +15,9 @@ import typer
 from transcoding_client.cli import output
 from transcoding_client.cli.exits import EXIT_CODES, Exit, reported, situation
 from transcoding_client.cli.memory import Memory
-from transcoding_client.client import Client
-from transcoding_client.errors import NotFoundError, TaskDeletedError, TaskFailedError
-from transcoding_client.models import Status, Task
+from transcoding_client.client import Client, check_end
+from transcoding_client.errors import NotFoundError
+from transcoding_client.models import Quality, Task
 from transcoding_client.service import find_service
 from transcoding_client.uploads import UploadProgress
 
@@ -37,17 +36,6 @@ app = typer.Typer(
 )
 
 
-class QualityName(StrEnum):
-    """The values of --quality."""
-
-    P360 = "360p"
-    P480 = "480p"
-    P720 = "720p"
-    P1080 = "1080p"
-    SOURCE = "source"
-    ADAPTIVE = "adaptive"
-
-
 def _starting_with(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
         return [choice for choice in choices if choice.startswith(incomplete)]
@@ -57,7 +45,7 @@ def _starting_with(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
 
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task.")]
 QualityOption = Annotated[
-    QualityName | None,
+    output.QualityName | None,
     typer.Option("--quality", "-q", help="At most this size, or every size (adaptive). [default: source]"),
 ]
 FormatOption = Annotated[
@@ -148,7 +136,7 @@ def put(
         origin_url = _upload(client, file, memory, report)
         task_id = client.create(
             origin_url,
-            quality=None if quality is None else output.QUALITIES[quality],
+            quality=None if quality is None else Quality[quality.name],
             format=format,
             codec=codec,
             thumbnails=thumbnails,
@@ -181,7 +169,7 @@ def create(
     with _connected(api_url, api_key) as client, output.reporting(origin_url) as report:
         task_id = client.create(
             origin_url,
-            quality=None if quality is None else output.QUALITIES[quality],
+            quality=None if quality is None else Quality[quality.name],
             format=format,
             codec=codec,
             thumbnails=thumbnails,
@@ -312,10 +300,7 @@ def _say_created(task_id: str, task: Task | None, *, as_json: bool) -> None:
 
 def _result(task: Task) -> str:
     """Return the URL of a result. Raises TaskFailedError and TaskDeletedError."""
-    if task.status is Status.FAILED:
-        raise TaskFailedError(task)
-    if task.status is Status.DELETED:
-        raise TaskDeletedError(task)
+    check_end(task)
     if not task.target_url:
         output.tell(f"{task.id} is not done: {output.status_in_words(task)}.")
         raise typer.Exit(Exit.TASK_FAILED)

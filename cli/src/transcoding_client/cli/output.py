@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Protocol
 
 import typer
@@ -29,15 +30,20 @@ _WIDE = 10_000
 _WIDTHS = {"ID": 8, "STATUS": 12, "QUALITY": 8, "FORMAT": 6, "CREATED": 16}
 _LEAST = 15
 _COLOURS = {Status.SUCCEEDED: "green", Status.FAILED: "red", Status.RUNNING: "cyan"}
-QUALITIES = {
-    "360p": Quality.P360,
-    "480p": Quality.P480,
-    "720p": Quality.P720,
-    "1080p": Quality.P1080,
-    "source": Quality.SOURCE,
-    "adaptive": Quality.ADAPTIVE,
-}
-_QUALITY_NAMES = {quality.value: name for name, quality in QUALITIES.items()}
+
+
+class QualityName(StrEnum):
+    """The values of --quality; the members have the names of those of `Quality`."""
+
+    P360 = "360p"
+    P480 = "480p"
+    P720 = "720p"
+    P1080 = "1080p"
+    SOURCE = "source"
+    ADAPTIVE = "adaptive"
+
+
+_QUALITY_NAMES = {Quality[name.name].value: name.value for name in QualityName}
 
 
 class Report(Protocol):
