@@ -70,7 +70,7 @@ invoke: up build ## run one function with `sam local invoke`: FUNCTION=WorkerFun
 
 ## Checks
 
-.PHONY: smoke test test-all test-unit test-integration lint bench
+.PHONY: smoke test test-all test-unit test-integration states lint bench
 SMOKE_URL ?=
 smoke: $(PROJECT) $(FFMPEG) ## try the whole running service, or STACK=name on AWS; SMOKE_URL=https://… as one source
 	@$(RUN) -m local.smoke --stack "$(STACK)" --url "$(SMOKE_URL)"
@@ -86,6 +86,10 @@ test-unit: $(PROJECT) $(FFMPEG) ## tests without a stack
 
 test-integration: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## the template on the emulator, with real FFmpeg
 	$(RUN) -m pytest tests/integration
+
+EXAMPLES ?= 500
+states: $(PROJECT) ## random histories of a task, EXAMPLES= of them, and a fault at each call of each worker
+	STATES_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/unit/test_states.py
 
 lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and whether generated files are current
 	.venv/bin/ruff check .

@@ -26,6 +26,7 @@ from transcoding.pipeline.progress import ENCODED
 from transcoding.service import heartbeat, jobs
 from transcoding.service.jobs import Job, RetryLaterError
 from transcoding.service.outcomes import Outcome
+from transcoding.service.sweep import Sweep
 
 LEASE = timedelta(seconds=60)
 
@@ -468,6 +469,20 @@ def test_each_part_that_is_done_queues_another_and_the_last_finishes_the_task(
     assert transcoder.joined == [4]
     names = ("0.m4s", "100.m4s", "200.m4s", "300.m4s", "master.m3u8")
     assert aws.keys() == [f"outputs/{cut_task.id}/1/{name}" for name in names]
+
+
+def test_what_an_earlier_worker_of_a_part_stores_after_its_task_has_succeeded_is_removed(
+    cut_task, run_part, table, parts, worker, aws
+):
+    assert [run_part(cut_task, number) for number in range(4)][-1] is Outcome.SUCCEEDED
+    aws.put_object(f"work/{cut_task.id}/1/parts/1.json")
+    sweep = Sweep(table, parts, worker._queue, worker._outputs, window=2, clock=table._clock)
+    table._clock.advance(16 * 60)
+    list(sweep.run(lambda: 60.0))
+    stored = aws.keys()
+    assert stored
+    assert all(key.startswith(f"outputs/{cut_task.id}/1/") for key in stored)
+    assert "attention" not in aws.item(cut_task.id)
 
 
 def test_a_read_that_fails_costs_a_part_no_try(cut_task, run_part, table, parts, monkeypatch):

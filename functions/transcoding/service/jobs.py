@@ -311,8 +311,9 @@ class Job:
             self._outputs.remove_all_but(task.id, task.attempt)
             if task.parts:
                 self._parts.remove(task)
-            if task.attempt == 1:
-                # Otherwise, the worker of an earlier attempt may come back and store: see the sweep.
+            if task.attempt == 1 and not task.parts:
+                # Otherwise, a worker of an earlier attempt, or of an earlier try of a part, may come back and
+                # store: see the sweep.
                 self._table.settle(task)
         except Exception:
             logger.exception("The sweep will clean up", task_id=task.id)

@@ -126,7 +126,7 @@ class Sweep:
         """Remove all that an ended task has stored but its result; again when no worker can store more."""
         if task.status is Status.SUCCEEDED:
             self._store.remove_all_but(task.id, task.attempt)
-            may_come_back = task.attempt > 1
+            may_come_back = task.attempt > 1 or task.parts > 0
         else:
             self._store.remove_task(task.id)
             may_come_back = task.attempt > 0
