@@ -70,7 +70,7 @@ invoke: up build ## run one function with `sam local invoke`: FUNCTION=WorkerFun
 
 ## Checks
 
-.PHONY: smoke test test-all test-unit test-integration states lint bench
+.PHONY: smoke test test-all test-unit test-integration states chaos fuzz lint bench
 SMOKE_URL ?=
 smoke: $(PROJECT) $(FFMPEG) ## try the whole running service, or STACK=name on AWS; SMOKE_URL=https://… as one source
 	@$(RUN) -m local.smoke --stack "$(STACK)" --url "$(SMOKE_URL)"
@@ -90,6 +90,15 @@ test-integration: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## the tem
 EXAMPLES ?= 500
 states: $(PROJECT) ## random histories of a task, EXAMPLES= of them, and a fault at each call of each worker
 	STATES_EXAMPLES=$(EXAMPLES) $(RUN) -m pytest tests/unit/test_states.py
+
+SEED ?= 1
+TASKS ?= 300
+chaos: $(PROJECT) $(MINISTACK) $(FFMPEG) ## tasks of all formats under kills, failing calls, full disks: SEED=, TASKS=
+	PYTHONPATH=functions $(RUN) -m tests.chaos --seed $(SEED) --tasks $(TASKS)
+
+FILES ?= 5000
+fuzz: $(PROJECT) $(FFMPEG) ## broken media of all kinds, to all formats: SEED=, FILES=
+	PYTHONPATH=functions $(RUN) -m tests.fuzz --seed $(SEED) --files $(FILES)
 
 lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and whether generated files are current
 	.venv/bin/ruff check .

@@ -21,6 +21,7 @@ from benchmarks import (
     api,
     costs,
     first_frame,
+    load,
     media,
     parts,
     quality,
@@ -39,10 +40,11 @@ from local.stack import Stack
 _SECTIONS = (
     *("comparisons", "parts", "renditions", "speedups", "scale", "simulation", "costs", "sound", "quality"),
     "tasks",
+    "load",
 )
 #: The sections that need a running stack. "sound", "quality" and "tasks" need none; the others are computed
 #: from the results of "parts".
-_MEASURED = frozenset({"comparisons", "parts", "renditions", "scale"})
+_MEASURED = frozenset({"comparisons", "parts", "renditions", "scale", "load"})
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,12 @@ def main() -> None:
 
 def _measure(name: str, stack: Stack | None, home: Path, sizes: sources.Sizes) -> Any:
     if stack and name in _MEASURED:
+        sections: dict[str, Callable[..., Any]]
         sections = {"comparisons": comparisons, "parts": parts.measure, "renditions": renditions.measure}
-        return (sections | {"scale": scale.measure})[name](stack, home, sizes)
-    if name == "sound":
-        return sound.measure(home)
-    if name == "quality":
-        return quality.measure(home)
+        sections |= {"scale": scale.measure, "load": load.measure}
+        return sections[name](stack, home, sizes)
+    if name in {"sound", "quality"}:
+        return {"sound": sound.measure, "quality": quality.measure}[name](home)
     if name == "tasks":
         return tasks.measure(tasks=sizes.tasks)
     film = _results()["parts"]

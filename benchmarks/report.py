@@ -213,6 +213,27 @@ def _tasks(result: Mapping[str, Any]) -> str:
     return "\n\n".join((pages, writes, sustained))
 
 
+def _load(result: Mapping[str, Any]) -> str:
+    summed = (
+        "clients",
+        "created",
+        "deleted",
+        "lost",
+        "double",
+        "count is wrong by",
+        "answers of another form",
+    )
+    whole = _table((*summed, "in"), [(*(result[name] for name in summed), f"{result['seconds']:.0f} s")])
+    calls = _table(
+        ("call", "calls", "not 200", "median", "99 %", "longest"),
+        [
+            (name, row["calls"], row["not 200"], *(_time(row[key]) for key in ("median", "p99", "longest")))
+            for name, row in result["calls"].items()
+        ],
+    )
+    return f"{whole}\n\n{calls}"
+
+
 def _time(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
 
@@ -228,4 +249,5 @@ _TABLES: Mapping[str, Callable[[Any], str]] = {
     "sound": _sound,
     "quality": _quality,
     "tasks": _tasks,
+    "load": _load,
 }

@@ -35,6 +35,7 @@ class Sizes:
     long: int
     tasks: int
     renditions: int
+    creates: int
 
 
 FULL = Sizes(
@@ -46,9 +47,18 @@ FULL = Sizes(
     long=3 * 3600,
     tasks=1_000_000,
     renditions=60,
+    creates=10_000,
 )
 QUICK = Sizes(
-    repeats=1, starts=3, film=180, excerpt=180, excerpt_repeats=0, long=1800, tasks=20_000, renditions=45
+    repeats=1,
+    starts=3,
+    film=180,
+    excerpt=180,
+    excerpt_repeats=0,
+    long=1800,
+    tasks=20_000,
+    renditions=45,
+    creates=1_000,
 )
 
 

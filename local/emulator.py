@@ -69,16 +69,17 @@ class Emulator:
                 return int(lock.read())
         return None
 
-    def start(self, port: int = PREFERRED_PORT) -> None:
+    def start(self, port: int = PREFERRED_PORT, functions_endpoint_url: str | None = None) -> None:
         """Start the emulator unless it runs, and wait until it answers.
 
-        The first start uses `port` or the next free one (0: any); later starts use the same. Raises
-        EmulatorError if it does not answer within a minute.
+        The first start uses `port` or the next free one (0: any); later starts use the same. Functions find
+        AWS at `functions_endpoint_url`, or in the emulator itself. Raises EmulatorError if it does not answer
+        within a minute.
         """
         if self._becomes_ready():
             return
         if self.running_pid() is None:
-            self._launch(port)
+            self._launch(port, functions_endpoint_url)
         if not self._becomes_ready():
             last_lines = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
             raise EmulatorError(
@@ -104,24 +105,26 @@ class Emulator:
                 f"the emulator did not end in {_STOP_TIMEOUT:.0f} s and was killed: {self.log}"
             )
 
-    def _launch(self, port: int) -> None:
+    def _launch(self, port: int, functions_endpoint_url: str | None) -> None:
         if not _COMMAND.exists():
             raise EmulatorError(f"{_COMMAND.relative_to(ROOT)} is missing: run `make up`, which installs it")
         for folder in (self._services, self.log.parent):
             folder.mkdir(parents=True, exist_ok=True)
         scratch = self.home / "tmp"
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
+        # It stays where it is a disk of its own.
+        scratch.mkdir(exist_ok=True)
         self._choose_port(port)
         self._rewind_streams()
         if self.log.exists():
             self.log.rename(self.log.with_suffix(".previous.log"))
+        functions = {"AWS_ENDPOINT_URL": functions_endpoint_url} if functions_endpoint_url else {}
         with self._lock.open("a") as lock, self.log.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             process = subprocess.Popen(
                 [_COMMAND],
                 cwd=self.home,
-                env=self._environment(scratch),
+                env=self._environment(scratch) | functions,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -44,14 +44,19 @@ class Stack(TypedDict):
     functions: dict[str, str]
 
 
-def start(home: Path = HOME, parameters: dict[str, str] | None = None, port: int = PREFERRED_PORT) -> Stack:
+def start(
+    home: Path = HOME,
+    parameters: dict[str, str] | None = None,
+    port: int = PREFERRED_PORT,
+    functions_endpoint_url: str | None = None,
+) -> Stack:
     """Start the emulator, deploy this checkout if it has changed, and write `home`/stack.json.
 
-    `parameters` are added to the template's; `port` is that of the first start (0: any). Raises EmulatorError
-    or DeployError.
+    `parameters` are added to the template's; `port` is that of the first start (0: any); the functions find
+    AWS at `functions_endpoint_url` instead of in the emulator. Raises EmulatorError or DeployError.
     """
     emulator = Emulator(home)
-    emulator.start(port)
+    emulator.start(port, functions_endpoint_url)
     # The emulator has no CDN: its S3 is one.
     delivery = {"Delivery": "cdn", "OutputBaseUrl": f"{emulator.url}/{BUCKETS['OutputBucket']}"}
     # The origin of pages that the API serves. (The emulator itself answers pages of any origin.)

@@ -1,0 +1,154 @@
+"""What is asked for in a run, and what its results are like."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import m3u8
+
+from local.package import FFMPEG_DIR
+
+#: Clips: what FFmpeg makes them of. `film` is cut into parts, `clip` is not.
+CLIPS = {
+    "film.mkv": "-f lavfi -i testsrc2=s=640x360:r=25:d=24 -f lavfi -i sine=440:beep_factor=4:d=24 -i {text}"
+    " -c:v libx264 -preset veryfast -g 50 -pix_fmt yuv420p -c:a aac -c:s srt",
+    "clip.mp4": "-f lavfi -i mandelbrot=s=320x240:r=25:end_scale=0.1 -f lavfi -i sine=330:d=3 -t 3"
+    " -c:v libx264 -preset veryfast -bf 2 -pix_fmt yuv420p -c:a aac",
+    "phone.mov": "-f lavfi -i testsrc=s=320x180:r=30:d=3 -f lavfi -i sine=550:d=3"
+    " -c:v mpeg4 -q:v 3 -c:a pcm_s16le",
+    "song.flac": "-f lavfi -i sine=220:beep_factor=3:d=8 -c:a flac",
+}
+TORN = "torn.mp4"
+_TEXT = "1\n00:00:01,000 --> 00:00:20,000\nHello\n"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for: a clip, and the parameters of create-transcode; `fails` with one of these codes."""
+
+    clip: str
+    parameters: tuple[tuple[str, Any], ...]
+    fails: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, clip: str, target: str, quality: int = 1, **more: Any) -> Wish:
+        parameters = {"format": target, "task_config_temp_id": quality} | more
+        return cls(clip, tuple(parameters.items()))
+
+    def __str__(self) -> str:
+        return f"{self.clip} {' '.join(str(value) for _, value in self.parameters)}"
+
+
+WISHES = [
+    *(Wish.of("film.mkv", kind) for kind in ("m3u8", "mpd", "mp4", "mov", "mkv", "ts", "webm")),
+    Wish.of("film.mkv", "m3u8", 6),
+    Wish.of("film.mkv", "mpd", 6, codec="h264,av1"),
+    Wish.of("film.mkv", "mp4", 1, codec="hevc"),
+    Wish.of("film.mkv", "mkv", 5, thumbnails=True),
+    *(Wish.of("clip.mp4", kind) for kind in ("m3u8", "mpd", "mp4", "mkv", "flv", "webm", "gif", "mp3")),
+    *(Wish.of("phone.mov", kind) for kind in ("m3u8", "mp4", "mov", "ts", "m4a")),
+    *(Wish.of("song.flac", kind) for kind in ("m3u8", "mpd", "mp3", "m4a", "ogg", "wav")),
+    Wish(TORN, (("format", "mp4"),), frozenset({2001, 2002, 2005})),
+    Wish("missing.mp4", (("format", "m3u8"),), frozenset({1001})),
+]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a result has: when its frames are shown, how like the source they are, and its sound."""
+
+    times: tuple[tuple[float, ...], ...]
+    #: PSNR of the worst frame of each picture, decibels.
+    worst: tuple[float, ...]
+    sound: tuple[str, ...]
+
+    def differs(self, calm: Look) -> str:
+        """Say how it differs from what the same order gave in calm weather; empty if it does not."""
+        if self.times != calm.times:
+            return (
+                f"frames at other times: {[len(t) for t in self.times]}, not {[len(t) for t in calm.times]}"
+            )
+        if any(own < other - 3 for own, other in zip(self.worst, calm.worst, strict=True)):
+            return f"another picture: {self.worst} dB, not {calm.worst}"
+        return "" if self.sound == calm.sound else "another sound"
+
+
+def look(url: str, source: Path) -> Look:
+    """Decode the result of a URL, and compare its pictures with the source's."""
+    pictures, sounds = _streams(url)
+    shown = [_shown(picture) for picture in pictures]
+    worst = [_worst(picture, source) for picture in pictures]
+    heard = [_run(*_FFMPEG, "-i", one, "-map", "0:a:0", "-f", "md5", "-").stdout for one in sounds]
+    return Look(tuple(shown), tuple(worst), tuple(heard))
+
+
+def _streams(url: str) -> tuple[list[str], list[str]]:
+    """Return what has a picture of a result each, and what has a sound."""
+    if url.endswith((".m3u8", ".mpd")):
+        # FFmpeg reads no DASH text; the same segments are in the playlists.
+        master = m3u8.load(url.replace("manifest.mpd", "master.m3u8"))
+        pictures = [one.absolute_uri for one in master.playlists if one.stream_info.resolution]
+        sounds = [one.absolute_uri for one in master.media if one.type == "AUDIO"]
+        sounds += [one.absolute_uri for one in master.playlists if not one.stream_info.resolution]
+        return list(dict.fromkeys(pictures)), list(dict.fromkeys(sounds))
+    streams = json.loads(_run("ffprobe", "-v", "error", "-of", "json", "-show_streams", url).stdout)[
+        "streams"
+    ]
+    kinds = {stream["codec_type"] for stream in streams}
+    return [url] * ("video" in kinds), [url] * ("audio" in kinds)
+
+
+def _shown(picture: str) -> tuple[float, ...]:
+    """Decode a picture; return when its frames are shown, in seconds from the first one."""
+    decoded = _run(
+        *(*_FFMPEG, "-copyts", "-i", picture, "-map", "0:v:0", "-fps_mode", "passthrough"),
+        *("-enc_time_base", "demux", "-f", "framemd5", "-"),
+    )
+    assert not decoded.stderr, decoded.stderr
+    found = re.search(r"#tb 0: (\d+)/(\d+)", decoded.stdout)
+    assert found, decoded.stdout
+    unit = int(found[1]) / int(found[2])
+    stamps = [int(line.split(",")[2]) for line in decoded.stdout.splitlines() if not line.startswith("#")]
+    return tuple(round((stamp - stamps[0]) * unit, 3) for stamp in stamps)
+
+
+def _worst(picture: str, source: Path) -> float:
+    """Compare a picture with the source's, frame by frame; return the lowest PSNR, in decibels."""
+    # A GIF has every other frame.
+    rate = "fps=25/2:round=near," if picture.endswith(".gif") else ""
+    graph = (
+        f"[0:v]setpts=N/TB/25,split[made][size];[1:v]{rate}setpts=N/TB/25[source];"
+        "[source][size]scale=rw:rh:flags=lanczos,format=yuv420p[scaled];[made]format=yuv420p[same];"
+        "[same][scaled]psnr=stats_file=-:shortest=1"
+    )
+    compared = _run(*_FFMPEG, "-i", picture, "-i", str(source), "-lavfi", graph, "-f", "null", "/dev/null")
+    likeness = re.findall(r"psnr_avg:(\S+)", compared.stdout)
+    assert likeness, compared.stderr
+    return min([100.0, *(float(value) for value in likeness if value != "inf")])
+
+
+_FFMPEG = ("ffmpeg", "-nostdin", "-v", "error")
+
+
+def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(FFMPEG_DIR / program), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+
+
+def clips(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    text = folder / "text.srt"
+    text.write_text(_TEXT)
+    for name, recipe in CLIPS.items():
+        words = [str(text) if word == "{text}" else word for word in recipe.split()]
+        _run(*_FFMPEG, *words, str(folder / name))
+        yield folder / name
+    torn = folder / TORN
+    torn.write_bytes((folder / "clip.mp4").read_bytes()[:4000] + bytes(2000))
+    yield torn
