@@ -49,6 +49,10 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
                 "name": name,
                 "minutes": sizes.renditions / 60,
                 "cpu": made["cpu"],
+                # Of one worker's task, choosing the CRF is not told apart.
+                "choosing_cpu": sum(step["cpu"] for step in made["steps"] if step["kind"] == "plan")
+                if len(made["steps"]) > 1
+                else None,
                 "plain_cpu": made["plain"]["cpu"],
                 "ratio": made["ratio"],
                 "frames": made["frames"],

@@ -48,11 +48,10 @@ def take(record: SQSRecord) -> None:
     # The sequencer is another one each time that an object is written. No caller's key has line breaks.
     key = "\n".join(("inbox", bucket, item["key"], item["sequencer"]))
     try:
-        task = tasks.create(table, queue, replace(ORDER, origin_url=origin_url), key)
+        tasks.create(table, queue, replace(ORDER, origin_url=origin_url), key)
     except ApiError:
         logger.info("A task was made of an object before, with other parameters", origin_url=origin_url)
         return
-    logger.info("A task was made of an object", task_id=task.id, origin_url=origin_url)
     metrics.add_metric("TasksCreated", MetricUnit.Count, 1)
 
 

@@ -52,11 +52,14 @@ def work_on(record: SQSRecord, lambda_context: LambdaContext) -> None:
     owner = f"{lambda_context.aws_request_id}/{record.message_id}"
     try:
         message = record.json_body
-        if message["step"] == "part":
-            outcome = job.run_part(message["task_id"], message["attempt"], message["part"], owner, deadline)
-        else:
-            age = time.time() - int(record.attributes.sent_timestamp) / 1000
-            outcome = job.run(message["task_id"], owner, deadline, age)
+        with logger.append_context_keys(task_id=message["task_id"]):
+            if message["step"] == "part":
+                outcome = job.run_part(
+                    message["task_id"], message["attempt"], message["part"], owner, deadline
+                )
+            else:
+                age = time.time() - int(record.attributes.sent_timestamp) / 1000
+                outcome = job.run(message["task_id"], owner, deadline, age)
     except Exception as error:
         # Otherwise it would stay invisible for the whole visibility timeout.
         seconds = error.seconds if isinstance(error, RetryLaterError) else RETRY_SECONDS

@@ -22,6 +22,8 @@ from local.stack import Stack
 from tests.integration.playback import Player
 
 FINAL = {2, 3, 4}
+#: What signed URLs and requests have, and is of use to a reader of a log.
+SIGNED = ("X-Amz-Signature=", "X-Amz-Credential=", "X-Amz-Security-Token=", "AWS4-HMAC-SHA256")
 #: The size of a part of an upload, bytes.
 PART = 8 * 1024**2
 #: Longer than anything here takes on two busy cores; a test that gets here is stuck.
@@ -56,9 +58,18 @@ def stack_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def stack(request: pytest.FixtureRequest, stack_home: Path) -> Stack:
-    """The running stack, as stack.json has it; with the template parameters of the module's `PARAMETERS`."""
-    return local_stack.start(stack_home, getattr(request.module, "PARAMETERS", None), port=0)
+def stack(request: pytest.FixtureRequest, stack_home: Path) -> Iterator[Stack]:
+    """The running stack, as stack.json has it; with the template parameters of the module's `PARAMETERS`.
+
+    What has been logged until the end of the module has no secret in it.
+    """
+    stack = local_stack.start(stack_home, getattr(request.module, "PARAMETERS", None), port=0)
+    yield stack
+    secrets = [*SIGNED, stack["api_key"], stack["callback_key"]]
+    for log in (stack_home / "log").iterdir():
+        for line in log.read_text(errors="replace").splitlines():
+            found = [secret for secret in secrets if secret in line]
+            assert not found, f"{log.name} has {found}: {line[:1000]}"
 
 
 @pytest.fixture(scope="module")

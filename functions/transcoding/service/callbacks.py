@@ -72,16 +72,20 @@ class Callbacks:
         """
         callback = json.loads(message)
         url, body = callback["callback_url"], callback["body"].encode()
+        task_id = json.loads(body)["transcoding"]["id"]
         try:
             self._post(url, body)
         except NotTakenError as error:
-            logger.warning("A callback was not taken", url=url, reason=str(error), tries=receives)
+            logger.warning(
+                "A callback was not taken", task_id=task_id, url=url, reason=str(error), tries=receives
+            )
             wait = min(FIRST_WAIT * 2 ** min(receives - 1, 16), LONGEST_WAIT)
             if self._clock() + wait - sent_at > PATIENCE.total_seconds():
                 self._queue.give_up(self._dead_letter_queue_url, message)
                 return Outcome.CALLBACK_GIVEN_UP
             self._queue.postpone(receipt_handle, wait)
             raise
+        logger.info("A callback was taken", task_id=task_id, url=url, tries=receives)
         return Outcome.CALLBACK_DELIVERED
 
     def _post(self, text: str, body: bytes) -> None:

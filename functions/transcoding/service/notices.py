@@ -43,6 +43,7 @@ def tell(
             failed.add(sequence_number(record))
             continue
         if task:
+            logger.info("telling", task_id=task.id, status=task.status.name, sequence=task.sequence)
             changes.append((sequence_number(record), task))
 
     def attempt(send: Callable[[], set[int]], numbers: list[str]) -> None:

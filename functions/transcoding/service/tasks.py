@@ -41,6 +41,7 @@ def create(table: TaskTable, queue: JobQueue, order: Order, idempotency_key: str
         return True
 
     task, _ = table.create(order, idempotency_key, send)
+    logger.info("created", task_id=task.id, origin_url=task.origin_url, format=task.format)
     return task
 
 
@@ -71,7 +72,11 @@ def delete(table: TaskTable, store: ObjectStore, retention: timedelta, task_ids:
             if time.monotonic() > deadline:
                 raise UnavailableError("the database")
             task = table.delete(task_id, retention) if _can_exist(task_id) else None
-            (unknown if task is None else deleted).append(task_id)
+            if task is None:
+                unknown.append(task_id)
+                continue
+            deleted.append(task_id)
+            logger.info("deleted", task_id=task_id)
     finally:
         _remove_objects(store, deleted)
     if unknown:
