@@ -40,6 +40,7 @@ PROJECT := $(STAMPS)/project
 MINISTACK := $(STAMPS)/ministack
 SAM := $(STAMPS)/sam
 CHECKOV := $(STAMPS)/checkov
+SUPPLY := $(STAMPS)/supply
 FFMPEG := $(STAMPS)/ffmpeg
 BROWSER := $(STAMPS)/browser
 DYNAMODB := $(STAMPS)/dynamodb
@@ -75,13 +76,13 @@ SMOKE_URL ?=
 smoke: $(PROJECT) $(FFMPEG) ## try the whole running service, or STACK=name on AWS; SMOKE_URL=https://… as one source
 	@$(RUN) -m local.smoke --stack "$(STACK)" --url "$(SMOKE_URL)"
 
-test: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests but the slow ones, on a stack of their own
+test: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(SUPPLY) $(BROWSER) ## all tests but the slow ones, on a stack of their own
 	$(RUN) -m pytest tests -m "not slow" --numprocesses 2 --dist loadfile
 
-test-all: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## all tests, with the slow ones: more sources, formats and qualities
+test-all: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(SUPPLY) $(BROWSER) ## all tests, with the slow ones: more sources, formats and qualities
 	$(RUN) -m pytest tests --numprocesses 2 --dist loadfile
 
-test-unit: $(PROJECT) $(FFMPEG) ## tests without a stack
+test-unit: $(PROJECT) $(FFMPEG) $(SUPPLY) ## tests without a stack
 	$(RUN) -m pytest tests --ignore tests/integration -m "not slow"
 
 test-integration: $(PROJECT) $(MINISTACK) $(FFMPEG) $(SAM) $(BROWSER) ## the template on the emulator, with real FFmpeg
@@ -100,7 +101,7 @@ FILES ?= 5000
 fuzz: $(PROJECT) $(FFMPEG) ## broken media of all kinds, to all formats: SEED=, FILES=
 	PYTHONPATH=functions $(RUN) -m tests.fuzz --seed $(SEED) --files $(FILES)
 
-lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and whether generated files are current
+lint: $(PROJECT) $(SAM) $(CHECKOV) $(SUPPLY) ## style, types, layers, the template, known vulnerabilities, and whether generated files are current
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict functions local docs benchmarks layers cli
@@ -109,6 +110,7 @@ lint: $(PROJECT) $(SAM) $(CHECKOV) ## style, types, layers, the template, and wh
 	.local/envs/checkov/bin/checkov
 	$(RUN) -m docs.openapi --check
 	$(RUN) -m docs.events --check
+	$(RUN) -m local.audit
 	@for export in $(EXPORTED); do \
 	  $(EXPORT) $${export%:*} | cmp -s - functions/$${export#*:} \
 	    || { echo "functions/$${export#*:} is not what uv.lock says: run make lock" >&2; exit 1; }; \
@@ -119,7 +121,7 @@ bench: $(PROJECT) $(MINISTACK) $(FFMPEG) $(DYNAMODB) ## measure speed, memory an
 
 ## Generated files and builds
 
-.PHONY: openapi lock build clean
+.PHONY: openapi lock build sbom clean
 openapi: $(PROJECT) ## write docs/openapi.json, and docs/event.json, from the code
 	$(RUN) -m docs.openapi
 	$(RUN) -m docs.events
@@ -131,6 +133,9 @@ lock: $(UV) ## update uv.lock from pyproject.toml, and the functions' requiremen
 CONFIG_ENV ?= default
 build: $(PROJECT) $(SAM) ## build what `sam deploy` uploads, with a container engine: CONFIG_ENV=default|newaccount|…
 	@$(RUN) -m local.build --config-env $(CONFIG_ENV)
+
+sbom: $(PROJECT) $(SUPPLY) $(FFMPEG) ## write what the worker's image is made of: .local/worker.cdx.json (CycloneDX)
+	@$(RUN) -m local.sbom
 
 clean: ## remove all that make has installed or built, and the service's data
 	@if [ -x $(RUN) ]; then $(RUN) -m local down; fi
@@ -165,7 +170,7 @@ $(MINISTACK): uv.lock $(UV) $(PROJECT)
 	@$(RUN) -m local down
 	$(SYNC_TOOL)
 
-$(SAM) $(CHECKOV): uv.lock $(UV)
+$(SAM) $(CHECKOV) $(SUPPLY): uv.lock $(UV)
 	$(SYNC_TOOL)
 
 define SYNC_TOOL
