@@ -82,6 +82,12 @@ export function player(task, plays) {
     await library();
     if (closed) return;
     shaka = new window.shaka.Player();
+    // Text is loaded from the beginning on, and shown when it is chosen: Shaka never shows what is chosen only after all of
+    // a short film is loaded, as it learns where text belongs from the pictures that come after it.
+    shaka.addEventListener("streaming", () => {
+      const [text] = shaka.getTextTracks();
+      if (text) shaka.configure("preferredText", [{ language: text.language }]);
+    });
     shaka.addEventListener("error", ({ detail }) => detail.severity === 2 && fail(`Shaka ${detail.code}`));
     shaka.setVideoContainer(video.parentElement);
     await shaka.attach(video);
@@ -99,9 +105,12 @@ export function player(task, plays) {
     };
     const tracks = shaka.getTextTracks();
     texts.hidden = !tracks.length;
-    texts.replaceChildren(h("option", { value: "" }, words.off), ...tracks.map((track) => h("option", { value: track.id, selected: track.active }, track.label || track.language || String(track.id))));
-    const choose = () => shaka.selectTextTrack(shaka.getTextTracks().find((one) => String(one.id) === texts.value) ?? null);
-    texts.onchange = choose;
+    texts.replaceChildren(h("option", { value: "" }, words.off), ...tracks.map((track) => h("option", { value: track.id }, track.label || (track.language === "und" ? words.subtitles : track.language))));
+    texts.onchange = () => {
+      const track = shaka.getTextTracks().find((one) => String(one.id) === texts.value);
+      if (track && !track.active) shaka.selectTextTrack(track);
+      element.classList.toggle("text", Boolean(track));
+    };
   };
 
   if (output?.thumbnails_url) thumbnails(output.thumbnails_url).then((tiles) => hover(tiles), () => {});

@@ -5,7 +5,8 @@ python -m tests.fuzz [--seed N] [--files N]
 The sources are those of the tests, of every container and codec, changed by tests/fuzz/mutations.py; every
 format and quality occurs, whole and in parts. Each message has a process of its own, with the worker's
 handler and moto's AWS. The exit code is 0 if each task has succeeded or failed with a reason of its source,
-no process was lost, and none took more memory than it has. Files with which that is not so are kept.
+no process was lost, and none took more memory than it has. Files with which that is not so are kept in
+.local/fuzz, with what the workers log of errors.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Fuzzing:
     """The service's parts around the workers."""
 
     def __init__(self, home: Path, endpoint_url: str) -> None:
+        from transcoding.data.object_store import ObjectStore
         from transcoding.data.queue import JobQueue
         from transcoding.data.task_table import TaskTable
 
@@ -104,6 +106,7 @@ class Fuzzing:
         self.s3 = boto3.client("s3")
         for bucket in ("source", "output"):
             self.s3.create_bucket(Bucket=bucket)
+        self.store = ObjectStore("output")
         self.table = TaskTable(TABLE)
         self.queue = JobQueue(self.environment["QUEUE_URL"])
         self.files: dict[str, File] = {}
@@ -128,7 +131,8 @@ class Fuzzing:
     def work(self, number: int) -> None:
         """Run a worker until it is told to end; note what it says of each message."""
         environment = self.environment | {"FAN_OUT_SECONDS": ("86400", "0")[number % 2]}
-        log = (self.home / f"worker-{number}.log").open("w")
+        _KEPT.mkdir(parents=True, exist_ok=True)
+        log = (_KEPT / f"worker-{number}.log").open("w")
         with log, subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.worker"],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
@@ -152,6 +156,8 @@ class Fuzzing:
             if int(task.status) < SUCCEEDED or file.status >= SUCCEEDED:
                 return
             file.status, file.code, file.info = int(task.status), int(task.error_code or 0), task.error_info
+        # Moto keeps all in memory.
+        self.store.remove_task(file.task_id)
         if not self.bad(file):
             self.s3.delete_object(Bucket="source", Key=file.name)
         self.room.release()
@@ -191,7 +197,7 @@ def _files(seed: int, number: int) -> Iterator[tuple[File, bytes]]:
         yield File(f"{index:05d}-{name}", how, (target.name, quality, codecs)), data
 
 
-def _report(fuzzing: Fuzzing, keep: Path, took: float) -> bool:
+def _report(fuzzing: Fuzzing, took: float) -> bool:
     files = list(fuzzing.files.values())
     codes = Counter(file.code or "succeeded" for file in files)
     print(f"\n{len(files)} files in {took:.0f} s:")
@@ -204,9 +210,8 @@ def _report(fuzzing: Fuzzing, keep: Path, took: float) -> bool:
         print(f"  {file.seconds:6.1f} s {file.bytes / 1e6:6.0f} MB  {how}")
     bad = [file for file in files if fuzzing.bad(file)]
     for file in bad:
-        keep.mkdir(parents=True, exist_ok=True)
-        fuzzing.s3.download_file("source", file.name, str(keep / file.name))
-        print(f"BAD {keep / file.name} {file.how} {file.order}: {fuzzing.bad(file)}")
+        fuzzing.s3.download_file("source", file.name, str(_KEPT / file.name))
+        print(f"BAD {_KEPT / file.name} {file.how} {file.order}: {fuzzing.bad(file)}")
     left = [str(path) for path in (fuzzing.home / "tmp").rglob("*") if path.is_file()]
     print(f"\n{len(bad)} of {len(files)} ended as they should not; {len(left)} files are left in /tmp.")
     return not bad and not left
@@ -248,7 +253,7 @@ def main() -> int:
                 process.stdin.close()
             for future in running:
                 future.result()
-        return 0 if _report(fuzzing, _KEPT, time.monotonic() - started) else 1
+        return 0 if _report(fuzzing, time.monotonic() - started) else 1
 
 
 if __name__ == "__main__":

@@ -184,6 +184,142 @@ def test_a_file_is_uploaded_transcoded_played_and_deleted(open_console: Any, fil
     expect(page.get_by_role("link", name=STORED)).to_have_count(0)
 
 
+def test_subtitles_of_a_short_film_come_when_they_are_switched_on_late(
+    open_console: Any, transcode: Any, upload: Any, tmp_path: Path
+) -> None:
+    """All of it is loaded by then, and nothing else comes."""
+    (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:04,000\nGood morning\n")
+    film = tmp_path / "short.mkv"
+    command = [str(FFMPEG_DIR / "ffmpeg"), "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=d=4"]
+    codecs = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-c:s", "srt"]
+    subprocess.run([*command, "-i", str(tmp_path / "words.srt"), *codecs, str(film)], check=True)
+    task = transcode(upload(film), format="m3u8", task_config_temp_id=1)
+    page = open_console(f"/tasks/{task['id']}")
+    choice = page.get_by_role("combobox", name="Subtitles")
+    choice.wait_for()
+    whole = "(video => video.buffered.length && video.buffered.end(0) >= video.duration - 0.1)"
+    until(page, f"{whole}(document.querySelector('video'))")
+    words = page.locator(".picture").get_by_text("Good morning")
+    expect(words).not_to_be_visible()
+    choice.select_option(index=1)
+    expect(words).to_be_visible()
+    choice.select_option(label="Off")
+    expect(words).not_to_be_visible()
+
+
+def test_an_upload_that_was_broken_off_goes_on_where_it_was(open_console: Any, three_parts: Path) -> None:
+    page = open_console("/new")
+    arrived: list[str] = []
+    gate = {"break": "23", "hold": ""}
+
+    def pass_on(route: Any, request: Any) -> None:
+        (part,) = re.findall("partNumber=([0-9]+)", request.url)
+        if part in gate["break"]:
+            route.abort()
+        elif part not in gate["hold"]:
+            route.continue_()
+
+    def note(response: Any) -> None:
+        arrived.extend(re.findall("partNumber=([0-9]+)", response.url))
+
+    page.route(re.compile("partNumber="), pass_on)
+    page.on("response", note)
+    page.locator("#files").set_input_files(three_parts)
+    upload = page.get_by_role("listitem").filter(has_text=three_parts.name)
+    again = upload.get_by_role("button", name="Go on")
+    again.wait_for(timeout=PATIENCE)
+    expect(upload).to_contain_text("does not answer")
+    assert arrived == ["1"]
+    assert obstacles(page) == []
+
+    # It goes on, and the page is left before the last part has been sent.
+    gate |= {"break": "", "hold": "3"}
+    again.click()
+    deadline = time.monotonic() + 30
+    while arrived != ["1", "2"]:
+        assert time.monotonic() < deadline, arrived
+        page.wait_for_timeout(100)
+    page.on("dialog", lambda dialog: dialog.accept())
+    gate["hold"] = ""
+    page.reload()
+    upload = page.get_by_role("listitem").filter(has_text=three_parts.name)
+    upload.locator("input[type=file]").set_input_files(three_parts)
+    expect(upload).to_contain_text("Task created", timeout=PATIENCE)
+    assert arrived == ["1", "2", "3"]
+    upload.get_by_role("link", name="Open").click()
+    expect(page.locator(".lead .badge")).to_have_text("Succeeded", timeout=PATIENCE)
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until what has this name has the focus; that is to be seen, each time."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        here = page.evaluate(
+            """() => {
+              const one = document.activeElement, style = getComputedStyle(one);
+              const names = [one.getAttribute("aria-label"), one.labels?.[0]?.textContent, one.textContent];
+              const drop = one.closest("label");
+              const marked = (s) =>
+                (s.outlineStyle !== "none" && parseFloat(s.outlineWidth) > 0) || s.boxShadow !== "none";
+              const seen = marked(style) || (drop && marked(getComputedStyle(drop)));
+              return {name: names.find(Boolean)?.trim() ?? "", seen, body: one === document.body};
+            }"""
+        )
+        if here["body"]:
+            continue
+        assert here["seen"], f"it is not to be seen that {here['name']!r} has the focus"
+        if here["name"] == name:
+            return
+    pytest.fail(f"Tab does not lead to {name!r}")
+
+
+def test_all_can_be_done_by_keyboard(open_console: Any, stack: Stack, film: Path, upload: Any) -> None:
+    page = open_console(key="")
+    expect(page.get_by_label("API key")).to_be_focused()
+    page.keyboard.type(stack["api_key"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Tasks", exact=True)).to_be_visible()
+    tab_to(page, "New task")
+    page.keyboard.press("Enter")
+    tab_to(page, "Format")
+    page.keyboard.type("DASH")
+    tab_to(page, "Quality")
+    page.keyboard.type("Adaptive")
+    tab_to(page, "Address")
+    page.keyboard.type(upload(film))
+    page.keyboard.press("Enter")
+    expect(page.locator(".lead .badge")).to_have_text("Succeeded", timeout=PATIENCE)
+    expect(page.locator("dl")).to_contain_text("DASH · Adaptive")
+
+    video = "document.querySelector('video')"
+    tab_to(page, "Play")
+    page.keyboard.press("Enter")
+    until(page, f"!{video}.paused && {video}.currentTime > 0")
+    page.keyboard.press("Enter")
+    until(page, f"{video}.paused")
+    tab_to(page, "Position")
+    before = page.evaluate(f"{video}.currentTime")
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    until(page, f"{video}.currentTime > {before} + 1 && !{video}.seeking")
+    tab_to(page, "Quality")
+    page.keyboard.press("ArrowDown")
+    tab_to(page, "Subtitles")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".picture").get_by_text("Good evening")).to_be_visible()
+
+    tab_to(page, "Delete")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog").get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_role("button", name="Delete")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Tasks", exact=True)).to_be_visible()
+
+
 def test_what_failed_says_why_and_what_to_do(open_console: Any, stack: Stack) -> None:
     page = open_console("/new")
     page.get_by_label("Address").fill("not an address")
