@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 
 import httpx
@@ -81,7 +81,7 @@ def _compare(result: Path, source: Path) -> tuple[int, float]:
 
 
 def test_a_clip_is_put_listed_shown_and_removed(
-    run: Callable[..., tuple[int, str, str]], make_clip: Callable[..., Path], tmp_path: Path
+    run: Callable[..., tuple[int, str, str]], stack: Stack, make_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
     clip = make_clip("我的 clip.mp4", size="1280x720", seconds=2)
     code, url, err = run("put", str(clip), "--quality", "360p", "--format", "mp4", "--wait")
@@ -96,9 +96,17 @@ def test_a_clip_is_put_listed_shown_and_removed(
     code, listed, _ = run("list", "--json")
     newest = json.loads(listed)["results"][0]
     assert (code, newest["status"], newest["target_url"]) == (0, 2, url.strip())
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    code, place, _ = run("open", newest["id"], BROWSER=f"{browser} %s")
+    console = stack["console_url"]
+    assert (code, place.strip()) == (0, f"{console}#/tasks/{newest['id']}")
+    opened = (tmp_path / "opened").read_text().strip()
+    assert opened == f"{console}#key={quote(stack['api_key'], safe='')}&/tasks/{newest['id']}"
     assert run("rm", newest["id"]) == (0, "", "")
     # It is known for a while, and nothing plays.
-    code, out, err = run("open", newest["id"])
+    code, out, err = run("open", newest["id"], "--result")
     assert (code, out) == (1, "")
     assert "deleted" in err
     with pytest.raises(HTTPError):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -244,12 +245,23 @@ def rm(
 
 @app.command("open")
 @reported
-def open_(task_id: TaskId, api_url: UrlOption = None, api_key: KeyOption = None) -> None:
-    """Open the result of a task in the browser. Prints its URL."""
+def open_(
+    task_id: TaskId,
+    result: Annotated[bool, typer.Option("--result", help="Open the result itself.")] = False,
+    api_url: UrlOption = None,
+    api_key: KeyOption = None,
+) -> None:
+    """Open a task in the console, in the browser: how far it is, its result, or why it failed. Prints the URL."""
+    key = find_service(api_url, api_key).api_key
     with _connected(api_url, api_key) as client:
         task = client.get(task_id)
-    url = _result(task)
-    output.say(url)
+        place = f"{client.api_url}/console#"
+    if result:
+        place = url = _result(task)
+    else:
+        # The console takes the key out of its address at once.
+        place, url = f"{place}/tasks/{task_id}", f"{place}key={quote(key, safe='')}&/tasks/{task_id}"
+    output.say(place)
     webbrowser.open(url)
 
 
