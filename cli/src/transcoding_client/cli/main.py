@@ -251,7 +251,7 @@ def open_(
     api_url: UrlOption = None,
     api_key: KeyOption = None,
 ) -> None:
-    """Open a task in the console, in the browser: its progress, its result, or why it failed. Prints the URL."""
+    """Open a task in the console, in the browser: how far it is, the result or the error. Prints the URL."""
     key = find_service(api_url, api_key).api_key
     with _connected(api_url, api_key) as client:
         task = client.get(task_id)
