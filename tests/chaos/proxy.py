@@ -101,7 +101,11 @@ class Proxy:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         service = _service(request)
-        body = await request.read()
+        try:
+            body = await request.read()
+        except ConnectionError:
+            # Its caller was killed.
+            return _hung_up(request)
         fault = self._fault(service)
         if fault is Fault.HUNG:
             await asyncio.sleep(_HANGS)
@@ -113,7 +117,7 @@ class Proxy:
         except ClientError:
             # The emulator is being started again.
             fault = Fault.LOST
-        if fault is Fault.LOST:
+        if fault is Fault.LOST or (fault is Fault.CUT and request.method == "HEAD"):
             return _hung_up(request)
         if fault is Fault.FAILED:
             return _error(service)

@@ -127,7 +127,10 @@ class TrackWriter:
 
     @cached_property
     def _start(self) -> int:
-        """When the first frame is shown, in ticks of the result's timeline."""
+        """When the first frame is shown, in ticks of the result's timeline. Raises OSError."""
+        if not self._frames.first:
+            # What FFmpeg tells of its frames does not fit into a full /tmp, and FFmpeg does not mind.
+            raise OSError("FFmpeg has told nothing of its frames")
         return round(self._frames.first[0] * self._facts.timescale)
 
     def starts_late(self) -> bool:
