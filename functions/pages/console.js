@@ -222,7 +222,8 @@ function listView(page) {
     const last = Math.max(1, Math.ceil(answer.count / PAGE));
     if (page > last) return void (location.hash = `#/?page=${last}`);
     const link = (to, text, possible) => (possible ? h("a.button.small", { href: `#/?page=${to}` }, text) : h("span.button.small.off", { "aria-disabled": "true" }, text));
-    const links = [link(page - 1, words.newer, page > 1), h("span", {}, words.page(page, last)), link(page + 1, words.older, page < last)];
+    const jump = h("input", { type: "number", min: 1, max: last, value: page, "aria-label": words.go_to_page, onchange: () => (location.hash = `#/?page=${Math.min(last, Math.max(1, Math.floor(jump.value) || 1))}`) });
+    const links = [link(page - 1, words.newer, page > 1), h("label", {}, words.page_before, jump, words.page_after(last)), link(page + 1, words.older, page < last)];
     if (pages.dataset.shown !== `${page}/${last}`) pages.replaceChildren(...(last > 1 ? links : []));
     pages.dataset.shown = `${page}/${last}`;
     count();

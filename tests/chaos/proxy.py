@@ -101,11 +101,6 @@ class Proxy:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         service = _service(request)
-        try:
-            body = await request.read()
-        except ConnectionError:
-            # Its caller was killed.
-            return _hung_up(request)
         fault = self._fault(service)
         if fault is Fault.HUNG:
             await asyncio.sleep(_HANGS)
@@ -113,9 +108,9 @@ class Proxy:
         if fault in {Fault.ERROR, Fault.THROTTLED}:
             return _error(service, throttled=fault is Fault.THROTTLED)
         try:
-            answer = await self._forward(request, body)
-        except ClientError:
-            # The emulator is being started again.
+            answer = await self._forward(request)
+        except (ClientError, ConnectionError):
+            # Its caller was killed, or the emulator is being started again.
             fault = Fault.LOST
         if fault is Fault.LOST or (fault is Fault.CUT and request.method == "HEAD"):
             return _hung_up(request)
@@ -127,7 +122,8 @@ class Proxy:
             await asyncio.sleep(self._random.uniform(0.3, _SLOWEST))
         return answer
 
-    async def _forward(self, request: web.Request, body: bytes) -> web.Response:
+    async def _forward(self, request: web.Request) -> web.Response:
+        body = await request.read()
         headers = CIMultiDict(request.headers)
         headers.popall("Expect", None)
         url = self.emulator + request.raw_path

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from tests.integration.inside import descendants
+
 #: Begins the name of each source, by which FFmpeg's processes tell what they work on.
 SOURCE = re.compile(rb"chaos-(\d+)-")
 
@@ -82,7 +84,7 @@ class Weather:
                     self._hit(blow, dice.choice(pids))
 
     def _hit(self, blow: Blow, pid: int) -> None:
-        on = {self._works_on(one) for one in [pid, *_descendants(pid)]} - {None}
+        on = {self._works_on(one) for one in [pid, *descendants(pid)]} - {None}
         match blow:
             case Blow.FFMPEG | Blow.WORKER:
                 os.kill(pid, signal.SIGKILL)
@@ -90,7 +92,7 @@ class Weather:
                 size = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
                 resource.prlimit(pid, resource.RLIMIT_AS, (size, size))
             case Blow.STOPPED:
-                family = [pid, *_descendants(pid)]
+                family = [pid, *descendants(pid)]
                 for one in family:
                     os.kill(one, signal.SIGSTOP)
                 threading.Timer(self.stopped, _go_on, [family]).start()
@@ -114,7 +116,7 @@ class Weather:
         """Find the workers, those that wait for work too, and the FFmpegs."""
         emulator = self.emulator()
         workers, encoders = [], []
-        for pid in _descendants(emulator) if emulator else []:
+        for pid in descendants(emulator) if emulator else []:
             with suppress(OSError):
                 if b"/ffmpeg\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     encoders.append(pid)
@@ -134,22 +136,6 @@ def _go_on(pids: list[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-
-
-def _descendants(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
-    parents: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            parents.setdefault(parent, []).append(int(stat.parent.name))
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local.deploy import client
+from local.emulator import Emulator
 from local.stack import Stack
 
 
@@ -25,6 +26,32 @@ def pids(source: str, program: str = "bin/ffmpeg") -> list[int]:
 
 def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(stat.parent.name))
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def running(home: Path, function: str) -> list[int]:
+    """Find the processes of a function, by a part of its name, of the stack in `home`."""
+    emulator, found = Emulator(home).running_pid(), []
+    for pid in descendants(emulator) if emulator else []:
+        with suppress(OSError):
+            if function.encode() in Path(f"/proc/{pid}/environ").read_bytes():
+                found.append(pid)
+    return found
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> float:

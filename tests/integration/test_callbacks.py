@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +18,7 @@ import pytest
 from local.deploy import client
 from local.stack import Stack
 from tests.integration.conftest import Api, Wait
-from tests.integration.inside import until
+from tests.integration.inside import running, until
 from tests.unit.test_callback_posts import readme_code
 from transcoding import web
 from transcoding.data import clients
@@ -131,3 +135,38 @@ def test_a_task_is_told_and_the_network_is_guarded(
     bodies = [json.loads(body) for _, body in received]
     assert {body["sequence"]: body["transcoding"]["status"] for body in bodies} == changes
     assert api("GET", "get-transcode", {"id": task["id"]})[1]["transcoding"] == task
+
+
+def test_a_notifier_that_is_killed_tells_all_the_same(
+    stack: Stack, stack_home: Path, api: Api, wait: Wait, events: tuple[Any, str]
+) -> None:
+    sqs, told = events
+    over, kills = threading.Event(), []
+
+    def kill() -> None:
+        while not over.wait(0.1):
+            for pid in running(stack_home, "NotifyFunction"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    kills.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    order = {"origin_url": f"s3://{stack['source_bucket']}/none.mp4"}
+    ids = [api("POST", "create-transcode", order)[1]["id"] for _ in range(5)]
+    for task_id in ids:
+        assert wait(task_id)["status"] == 3
+    until(lambda: len(kills) >= 3)
+    over.set()
+    killer.join()
+
+    seen: dict[str, set[int]] = {}
+
+    def all_events() -> bool:
+        for message in sqs.receive_message(QueueUrl=told, MaxNumberOfMessages=10).get("Messages", []):
+            detail = json.loads(message["Body"])["detail"]
+            seen.setdefault(detail["id"], set()).add(detail["sequence"])
+            sqs.delete_message(QueueUrl=told, ReceiptHandle=message["ReceiptHandle"])
+        return all(seen.get(task_id, set()) >= {1, 2, 3} for task_id in ids)
+
+    until(all_events)
