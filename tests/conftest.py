@@ -143,6 +143,10 @@ def environment() -> Iterator[None]:
         yield
 
 
+def _as_lambda_has_it(value: Any) -> Any:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value.timestamp()
+
+
 @dataclass
 class Aws:
     """What a test looks into behind the service's back."""
@@ -162,14 +166,15 @@ class Aws:
         return found
 
     def stream(self) -> list[dict[str, Any]]:
-        """Read all records of the table's stream, as Lambda hands them out."""
+        """Read all records of the table's stream, as Lambda hands them out: as JSON, with bytes in base64."""
         arn = self.dynamodb.describe_table(TableName=TABLE)["Table"]["LatestStreamArn"]
         (shard,) = self.streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
         iterator = self.streams.get_shard_iterator(
             StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
         )["ShardIterator"]
-        records: list[dict[str, Any]] = self.streams.get_records(ShardIterator=iterator)["Records"]
-        return records
+        records = self.streams.get_records(ShardIterator=iterator)["Records"]
+        event: list[dict[str, Any]] = json.loads(json.dumps(records, default=_as_lambda_has_it))
+        return event
 
     def put_object(self, key: str) -> None:
         self.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")

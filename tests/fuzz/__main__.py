@@ -15,16 +15,18 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import boto3
@@ -37,6 +39,7 @@ from tests.media.conftest import SERVER, TOOLS, ffmpeg
 from tests.media.test_sources import CLIPS
 
 WORKERS = 2
+_BATCH = 250
 #: Tasks that are created and not finished yet.
 _WINDOW = 12
 SUCCEEDED, FAILED = 2, 3
@@ -80,19 +83,19 @@ class File:
 class Fuzzing:
     """The service's parts around the workers."""
 
-    def __init__(self, home: Path, endpoint_url: str) -> None:
+    def __init__(self, home: Path, port: int) -> None:
         from transcoding.data.object_store import ObjectStore
         from transcoding.data.queue import JobQueue
         from transcoding.data.task_table import TaskTable
 
-        self.home = home
+        self.home, self.port = home, port
         self.environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}",
             "TMPDIR": str(home / "tmp"),
             **ENVIRONMENT,
             **_REGION,
-            "AWS_ENDPOINT_URL": endpoint_url,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "QUEUE_URL": boto3.client("sqs").create_queue(QueueName="fuzz")["QueueUrl"],
             "OUTPUT_BUCKET": "output",
             "FFMPEG_DIR": str(TOOLS.ffmpeg.parent),
@@ -110,6 +113,7 @@ class Fuzzing:
         self.table = TaskTable(TABLE)
         self.queue = JobQueue(self.environment["QUEUE_URL"])
         self.files: dict[str, File] = {}
+        self.left = 0
         self.processes: list[subprocess.Popen[str]] = []
         self.room = threading.Semaphore(_WINDOW)
         self.lock = threading.Lock()
@@ -131,8 +135,7 @@ class Fuzzing:
     def work(self, number: int) -> None:
         """Run a worker until it is told to end; note what it says of each message."""
         environment = self.environment | {"FAN_OUT_SECONDS": ("86400", "0")[number % 2]}
-        _KEPT.mkdir(parents=True, exist_ok=True)
-        log = (_KEPT / f"worker-{number}.log").open("w")
+        log = (_KEPT / f"worker-{number}.log").open("a")
         with log, subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.worker"],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
@@ -161,6 +164,13 @@ class Fuzzing:
         if not self.bad(file):
             self.s3.delete_object(Bucket="source", Key=file.name)
         self.room.release()
+
+    def keep(self) -> None:
+        """Keep the files that ended as they should not; count what is left in /tmp."""
+        for file in self.files.values():
+            if self.bad(file):
+                self.s3.download_file("source", file.name, str(_KEPT / file.name))
+        self.left = sum(path.is_file() for path in (self.home / "tmp").rglob("*"))
 
     @staticmethod
     def bad(file: File) -> str:
@@ -197,8 +207,7 @@ def _files(seed: int, number: int) -> Iterator[tuple[File, bytes]]:
         yield File(f"{index:05d}-{name}", how, (target.name, quality, codecs)), data
 
 
-def _report(fuzzing: Fuzzing, took: float) -> bool:
-    files = list(fuzzing.files.values())
+def _report(files: Sequence[File], left: int, took: float) -> bool:
     codes = Counter(file.code or "succeeded" for file in files)
     print(f"\n{len(files)} files in {took:.0f} s:")
     for code, number in sorted(codes.items(), key=str):
@@ -208,13 +217,47 @@ def _report(fuzzing: Fuzzing, took: float) -> bool:
     for file in slowest + [f for f in sorted(files, key=lambda file: -file.bytes)[:5] if f not in slowest]:
         how = f"{file.code or 'succeeded'} {file.name} {file.how} {file.order}"
         print(f"  {file.seconds:6.1f} s {file.bytes / 1e6:6.0f} MB  {how}")
-    bad = [file for file in files if fuzzing.bad(file)]
+    bad = [file for file in files if Fuzzing.bad(file)]
     for file in bad:
-        fuzzing.s3.download_file("source", file.name, str(_KEPT / file.name))
-        print(f"BAD {_KEPT / file.name} {file.how} {file.order}: {fuzzing.bad(file)}")
-    left = [str(path) for path in (fuzzing.home / "tmp").rglob("*") if path.is_file()]
-    print(f"\n{len(bad)} of {len(files)} ended as they should not; {len(left)} files are left in /tmp.")
+        print(f"BAD {_KEPT / file.name} {file.how} {file.order}: {Fuzzing.bad(file)}")
+    print(f"\n{len(bad)} of {len(files)} ended as they should not; {left} files are left in /tmp.")
     return not bad and not left
+
+
+def _batch(files: Iterable[tuple[File, bytes]], port: int) -> Fuzzing:
+    """Run some files on an AWS and with workers of their own: moto keeps a part of all that it was given.
+
+    It has the port of the one before it, which this process knows.
+    """
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-")))
+        errors = stack.enter_context((home / "moto.log").open("w"))
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVER, str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        stack.callback(server.kill)
+        assert server.stdout
+        port = int(server.stdout.readline())
+        os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+        fuzzing = Fuzzing(home, port)
+        with ThreadPoolExecutor(WORKERS) as pool:
+            running = [pool.submit(fuzzing.work, number) for number in range(WORKERS)]
+            for file, data in files:
+                fuzzing.give(file, data)
+            deadline = time.monotonic() + 10 * SECONDS
+            while any(f.status < SUCCEEDED for f in fuzzing.files.values()) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            for process in fuzzing.processes:
+                assert process.stdin
+                process.stdin.close()
+            for future in running:
+                future.result()
+        fuzzing.keep()
+        return fuzzing
 
 
 def main() -> int:
@@ -224,36 +267,20 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=5000)
     arguments = parser.parse_args()
     os.environ.update(ENVIRONMENT | _REGION)
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-")))
-        errors = stack.enter_context((home / "moto.log").open("w"))
-        server = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-        stack.callback(server.kill)
-        assert server.stdout
-        os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-        fuzzing = Fuzzing(home, os.environ["AWS_ENDPOINT_URL"])
-        started = time.monotonic()
-        with ThreadPoolExecutor(WORKERS) as pool:
-            running = [pool.submit(fuzzing.work, number) for number in range(WORKERS)]
-            for count, (file, data) in enumerate(_files(arguments.seed, arguments.files)):
-                fuzzing.give(file, data)
-                if count % 250 == 249:
-                    print(f"{count + 1} files, {time.monotonic() - started:.0f} s", flush=True)
-            deadline = time.monotonic() + 10 * SECONDS
-            while any(f.status < SUCCEEDED for f in fuzzing.files.values()) and time.monotonic() < deadline:
-                time.sleep(1)
-            for process in fuzzing.processes:
-                assert process.stdin
-                process.stdin.close()
-            for future in running:
-                future.result()
-        return 0 if _report(fuzzing, time.monotonic() - started) else 1
+    shutil.rmtree(_KEPT, ignore_errors=True)
+    _KEPT.mkdir(parents=True)
+    files: list[File] = []
+    left = port = 0
+    source = _files(arguments.seed, arguments.files)
+    started = time.monotonic()
+    while batch := list(islice(source, _BATCH)):
+        done = _batch(batch, port)
+        port = done.port
+        files += done.files.values()
+        left += done.left
+        bad = sum(bool(Fuzzing.bad(file)) for file in files)
+        print(f"{len(files)} files, {time.monotonic() - started:.0f} s, {bad} bad", flush=True)
+    return 0 if _report(files, left, time.monotonic() - started) else 1
 
 
 if __name__ == "__main__":

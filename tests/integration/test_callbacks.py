@@ -138,9 +138,10 @@ def test_a_task_is_told_and_the_network_is_guarded(
 
 
 def test_a_notifier_that_is_killed_tells_all_the_same(
-    stack: Stack, stack_home: Path, api: Api, wait: Wait, events: tuple[Any, str]
+    stack: Stack, stack_home: Path, api: Api, wait: Wait, events: tuple[Any, str], upload: Any, make_clip: Any
 ) -> None:
     sqs, told = events
+    clip = upload(make_clip(seconds=1))
     over, kills = threading.Event(), []
 
     def kill() -> None:
@@ -152,21 +153,25 @@ def test_a_notifier_that_is_killed_tells_all_the_same(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    order = {"origin_url": f"s3://{stack['source_bucket']}/none.mp4"}
-    ids = [api("POST", "create-transcode", order)[1]["id"] for _ in range(5)]
-    for task_id in ids:
-        assert wait(task_id)["status"] == 3
+    none = f"s3://{stack['source_bucket']}/none.mp4"
+    ids = [api("POST", "create-transcode", {"origin_url": url})[1]["id"] for url in [clip, *4 * [none]]]
+    tasks = {task_id: wait(task_id) for task_id in ids}
+    assert [task["status"] for task in tasks.values()] == [2, 3, 3, 3, 3]
     until(lambda: len(kills) >= 3)
     over.set()
     killer.join()
 
-    seen: dict[str, set[int]] = {}
+    seen: dict[str, dict[int, Any]] = {}
 
     def all_events() -> bool:
         for message in sqs.receive_message(QueueUrl=told, MaxNumberOfMessages=10).get("Messages", []):
             detail = json.loads(message["Body"])["detail"]
-            seen.setdefault(detail["id"], set()).add(detail["sequence"])
+            seen.setdefault(detail["id"], {})[detail["sequence"]] = detail
             sqs.delete_message(QueueUrl=told, ReceiptHandle=message["ReceiptHandle"])
-        return all(seen.get(task_id, set()) >= {1, 2, 3} for task_id in ids)
+        return all(seen.get(task_id, {}).keys() >= {1, 2, 3} for task_id in ids)
 
     until(all_events)
+    for task_id, task in tasks.items():
+        last = seen[task_id][max(seen[task_id])]
+        assert last == task | {"sequence": last["sequence"]}
+    assert tasks[ids[0]]["output"]["renditions"]

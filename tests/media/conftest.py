@@ -104,11 +104,12 @@ class Result:
         return tuple(raw.read_bytes()[:3])
 
 
-#: Prints its port, and ends with its standard input: when this process ends, whichever way.
+#: Takes a port, or 0 for any, and prints the one it has. It ends with its standard input: when this process
+#: ends, whichever way.
 SERVER = """
 import sys
 from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
@@ -122,7 +123,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-c", SERVER],
+            [sys.executable, "-c", SERVER, "0"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -140,18 +140,29 @@ def test_a_task_of_an_earlier_version_counts_from_its_next_change_on(aws: Aws, t
     assert told(aws, id_)[-1] == (1, Status.RUNNING)
 
 
-def test_an_event_is_the_task_as_get_transcode_shows_it(aws: Aws, api: Api, notify: Any) -> None:
+def test_an_event_is_the_task_as_get_transcode_shows_it(
+    aws: Aws, api: Api, table: TaskTable, notify: Any
+) -> None:
     id_ = api.create(callback_url=HOOK)
+    waiting = api.get("get-transcode", id=id_).json["transcoding"]
+    table.claim(id_, "one", LEASE)
+    running = api.get("get-transcode", id=id_).json["transcoding"]
+    table.succeed(id_, "one", "outputs/x/1/master.m3u8", OUTPUT)
+    succeeded = api.get("get-transcode", id=id_).json["transcoding"]
     with recorded_calls() as calls:
         answer = notify.handler({"Records": aws.stream()}, lambda_context())
     assert answer == {"batchItemFailures": []}
-    shown = api.get("get-transcode", id=id_).json["transcoding"]
-    assert "callback_url" not in shown
-    assert events_of(calls) == [shown | {"sequence": 1}]
-    (message,) = aws.take_messages(CALLBACK_QUEUE_URL)
-    assert message["callback_url"] == HOOK
-    body = {"event": "Transcode State Change", "sequence": 1, "transcoding": shown}
-    assert json.loads(message["body"]) == body
+    shown = [waiting, running, succeeded]
+    assert "callback_url" not in waiting
+    assert succeeded["output"]["renditions"]
+    assert events_of(calls) == [task | {"sequence": number} for number, task in enumerate(shown, 1)]
+    messages = aws.take_messages(CALLBACK_QUEUE_URL)
+    assert {message["callback_url"] for message in messages} == {HOOK}
+    bodies = [json.loads(message["body"]) for message in messages]
+    assert sorted(bodies, key=lambda body: body["sequence"]) == [
+        {"event": "Transcode State Change", "sequence": number, "transcoding": task}
+        for number, task in enumerate(shown, 1)
+    ]
 
 
 def test_the_schema_of_an_event_is_the_one_in_docs(aws: Aws, api: Api, notify: Any) -> None:

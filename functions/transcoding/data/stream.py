@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.Lambda.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,12 @@ def changed_task(record: Mapping[str, Any]) -> Task | None:
     marked = new.get("last_write", {}).get("S", "").startswith(STATUS_MARK)
     if not marked or new.get("sequence") == old.get("sequence"):
         return None
-    return TaskRecord.from_raw_data(dict(new)).task()
+    return TaskRecord.from_raw_data({name: _stored(value) for name, value in new.items()}).task()
+
+
+def _stored(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a value as DynamoDB's clients have it: bytes are in base64 in what Lambda hands out."""
+    return {"B": b64decode(value["B"])} if "B" in value else value
 
 
 def sequence_number(record: Mapping[str, Any]) -> str:
