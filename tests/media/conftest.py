@@ -108,7 +108,22 @@ class Result:
 #: ends, whichever way.
 SERVER = """
 import sys
+import threading
 from moto.server import ThreadedMotoServer
+from moto.sqs.models import SQSBackend
+
+# Moto loses a message that is sent while another one is deleted.
+lock = threading.Lock()
+
+def one_at_a_time(method):
+    def locked(*arguments, **named):
+        with lock:
+            return method(*arguments, **named)
+    return locked
+
+for name in ("send_message", "delete_message"):
+    setattr(SQSBackend, name, one_at_a_time(getattr(SQSBackend, name)))
+
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
