@@ -7,6 +7,7 @@ advisories cannot be reached, it says how many packages were not looked up.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,16 +60,19 @@ class Report:
     holes: tuple[Hole, ...] = ()
 
 
-def python(report: str) -> Report:
-    """Read pip-audit's report in JSON. A package that its service does not know was not looked up."""
-    packages = _object(report).get("dependencies", [])
-    missed = [package for package in packages if "skip_reason" in package]
+def python(report: str, packages: int) -> Report:
+    """Read pip-audit's report in JSON on so many packages; there is none where it cannot reach anything.
+
+    A package that its service does not know was not looked up.
+    """
+    found = _object(report).get("dependencies", [])
+    known = [package for package in found if "skip_reason" not in package]
     holes = [
         Hole(f"{package['name']} {package['version']}", hole["id"], frozenset(hole["aliases"]))
-        for package in packages
-        for hole in package.get("vulns", ())
+        for package in known
+        for hole in package["vulns"]
     ]
-    return Report(len(packages) - len(missed), len(missed) or (not packages), tuple(holes))
+    return Report(len(known), packages - len(known), tuple(holes))
 
 
 def npm(report: str, packages: int) -> Report:
@@ -99,7 +103,8 @@ def _reports() -> Iterator[tuple[str, Report]]:
             requirements = Path(folder) / "requirements.txt"
             exported = _run(str(_UV), "export", "--quiet", "--frozen", "--no-header", *chosen)
             requirements.write_text(exported)
-            yield what, python(_run(str(_PIP_AUDIT), "--requirement", str(requirements), *_PIP_OPTIONS))
+            report = _run(str(_PIP_AUDIT), "--requirement", str(requirements), *_PIP_OPTIONS)
+            yield what, python(report, len(re.findall("^[^ #]", exported, re.MULTILINE)))
     lock = json.loads((_NPM / "package-lock.json").read_text())
     report = _run("npm", "audit", "--prefix", str(_NPM), *_NPM_OPTIONS)
     yield "the player and the browser tests", npm(report, len(lock["packages"]) - 1)
