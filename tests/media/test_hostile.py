@@ -57,6 +57,15 @@ def flac(samples):
         ("below.wav", wav(999, 2), Failure.DAMAGED),
         ("above.wav", wav(768_001, 2), Failure.DAMAGED),
         ("head.mkv", bytes.fromhex("1a45dfa3a34286810142f7810142f2810442f381084282886d6174726f736b61"), None),
+        # FFmpeg calls the end of this one an I/O error, as it does those that pass.
+        (
+            "cut.mkv",
+            bytes.fromhex(
+                "1a45dfa3a34286810142f7810142f2810442f381084282886d6174726f736b61428781044285"
+                "81021853806701000000000000a3114d9b74c0bf8492e604564dbb8b53ab841549a96653ac81a14dbb8b5ff045"
+            ),
+            Failure.DAMAGED,
+        ),
         ("stco.mp4", struct.pack(">I4s4s4sI4s4s", 24, b"ftyp", b"isom", b"isom", 0, b"isom", b"mp41"), None),
     ],
 )

@@ -90,7 +90,7 @@ def diagnose(stderr: str, *, opening: bool = False) -> Exception:
     `opening`: FFmpeg was still reading the header.
     """
     passing = _PASSING.search(stderr)
-    if passing:
+    if passing and (_NETWORK.search(stderr) or not _ENDS_EARLY.search(stderr)):
         return OSError(f"FFmpeg could not read or write: {passing[0]}")
     for pattern, code, info in _SYMPTOMS:
         if re.search(pattern, stderr, re.IGNORECASE):
@@ -143,12 +143,22 @@ _PASSING = re.compile(
     re.IGNORECASE,
 )
 
+#: What reads the network says so where it fails.
+_NETWORK = re.compile(r"\[(?:https?|tls|tcp) @ ")
+#: A file that ends inside its header is an "I/O error" to Matroska's demuxer, as it would be on any try.
+_ENDS_EARLY = re.compile("File ended prematurely at pos")
+
 #: The `error_info` of ENCRYPTED.
 ENCRYPTED_INFO = "The source is encrypted (DRM). Send it without encryption."
 
 _SYMPTOMS = (
     (r"404 Not Found", Failure.SOURCE_NOT_FOUND, "The source has been removed while it was being read."),
     (r"403 Forbidden", Failure.SOURCE_FORBIDDEN, "The source may no longer be read by the service."),
+    (
+        _ENDS_EARLY.pattern,
+        Failure.DAMAGED,
+        "The source is damaged or incomplete: it ends too early. Upload the whole file again.",
+    ),
     # FFmpeg could not read how samples are encrypted.
     (r"encryption info", Failure.ENCRYPTED, ENCRYPTED_INFO),
     (
