@@ -12,6 +12,7 @@ no process was lost, and none took more memory than it has. Files with which tha
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -32,7 +33,7 @@ from pathlib import Path
 import boto3
 
 from local.package import ROOT
-from tests.conftest import ENVIRONMENT, TABLE, TABLE_SCHEMA
+from tests.conftest import ENVIRONMENT, TABLE, TABLE_SCHEMA, lambda_context
 from tests.fuzz.mutations import mutate
 from tests.fuzz.worker import MEMORY, SECONDS
 from tests.media.conftest import SERVER, TOOLS, ffmpeg
@@ -46,6 +47,7 @@ SUCCEEDED, FAILED = 2, 3
 _KEPT = ROOT / ".local" / "fuzz"
 #: Where moto makes buckets without being told where.
 _REGION = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
+_QUIET = {"POWERTOOLS_LOG_LEVEL": "ERROR", "POWERTOOLS_METRICS_DISABLED": "true"}
 #: Films that are cut into parts.
 _FILM = "-f lavfi -i testsrc2=s=320x180:r=25:d=40 -f lavfi -i sine=d=40 -c:a aac"
 _LONG = {
@@ -89,6 +91,7 @@ class Fuzzing:
         from transcoding.data.task_table import TaskTable
 
         self.home, self.port = home, port
+        os.environ["QUEUE_URL"] = boto3.client("sqs").create_queue(QueueName="fuzz")["QueueUrl"]
         self.environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT / 'functions'}:{ROOT}",
@@ -96,10 +99,10 @@ class Fuzzing:
             **ENVIRONMENT,
             **_REGION,
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-            "QUEUE_URL": boto3.client("sqs").create_queue(QueueName="fuzz")["QueueUrl"],
+            "QUEUE_URL": os.environ["QUEUE_URL"],
             "OUTPUT_BUCKET": "output",
             "FFMPEG_DIR": str(TOOLS.ffmpeg.parent),
-            "LOG_LEVEL": "ERROR",
+            **_QUIET,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY),
             "PART_SECONDS": "1",
             "MAX_WORKERS": "4",
@@ -164,6 +167,10 @@ class Fuzzing:
         if not self.bad(file):
             self.s3.delete_object(Bucket="source", Key=file.name)
         self.room.release()
+
+    def sweep(self) -> None:
+        """Do what the service does every minute."""
+        importlib.import_module("sweep").handler({}, lambda_context())
 
     def keep(self) -> None:
         """Keep the files that ended as they should not; count what is left in /tmp."""
@@ -250,7 +257,9 @@ def _batch(files: Iterable[tuple[File, bytes]], port: int) -> Fuzzing:
                 fuzzing.give(file, data)
             deadline = time.monotonic() + 10 * SECONDS
             while any(f.status < SUCCEEDED for f in fuzzing.files.values()) and time.monotonic() < deadline:
-                time.sleep(0.2)
+                # What a lost worker, or moto, has lost, the service's own sweep brings on.
+                fuzzing.sweep()
+                time.sleep(1)
             for process in fuzzing.processes:
                 assert process.stdin
                 process.stdin.close()
@@ -266,7 +275,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--files", type=int, default=5000)
     arguments = parser.parse_args()
-    os.environ.update(ENVIRONMENT | _REGION)
+    os.environ.update(ENVIRONMENT | _REGION | _QUIET)
     shutil.rmtree(_KEPT, ignore_errors=True)
     _KEPT.mkdir(parents=True)
     files: list[File] = []
