@@ -28,7 +28,7 @@ _TIMEOUT = 60.0
 #: Of each create's client, how often it makes another call, too.
 _SHARES = {"get-transcode": 0.2, "get-transcodes": 0.1, "delete-transcode": 0.1, "delete-transcodes": 0.02}
 _PAGE = 100
-_LISTED = {"count", "next", "previous", "results"}
+_LISTED = {"count", "results"}
 
 
 class Caller:
@@ -164,6 +164,6 @@ def _all(caller: Caller) -> tuple[list[str], int]:
     while True:
         answer = caller.call("GET", "get-transcodes", page=page, limit=_PAGE)
         ids += [task["id"] for task in answer["results"]]
-        if not answer["next"]:
+        if page * _PAGE >= answer["count"]:
             return ids, answer["count"]
         page += 1

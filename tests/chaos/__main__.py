@@ -46,7 +46,7 @@ LEASE = 10
 PARAMETERS = {"MaxWorkers": "4", "LeaseSeconds": str(LEASE), "FanOutSeconds": "0", "PartSeconds": "1"}
 RATE = 0.05
 #: Seconds from one blow to the next, on average.
-BLOWS = 3.0
+BLOWS = 6.0
 DISK = "96m"
 #: Seconds: from the last fault on, until all has to have ended.
 SETTLED = 1500
@@ -314,7 +314,9 @@ def _reason(made: Made, task: dict[str, Any], weather: Weather) -> str:
         return "its disk was full"
     if code == 3005 and Blow.MEMORY in suffered:
         return "its memory was short"
-    return "it was struck three times" if code in {3002, 3003, 3005} and len(suffered) >= 3 else ""
+    unseen = [when for when in weather.unseen if when > made.created_at]
+    struck = len(suffered) + (len(unseen) if code == 3002 else 0)
+    return "it was struck three times" if code in {3002, 3003, 3005} and struck >= 3 else ""
 
 
 def _listed(run: Run) -> Iterator[dict[str, Any]]:

@@ -53,6 +53,8 @@ class Weather:
     blows: Counter[Blow] = field(default_factory=Counter)
     #: By the number of the task, as its source's name has it: what its processes have had.
     suffered: dict[int, list[Blow]] = field(default_factory=dict)
+    #: When a worker was struck that had no FFmpeg, which would tell its task: time.time().
+    unseen: list[float] = field(default_factory=list)
     #: When the disk was full, and until when: time.time().
     full: list[tuple[float, float]] = field(default_factory=list)
     #: Nothing happens while it is held.
@@ -97,6 +99,8 @@ class Weather:
                     os.kill(one, signal.SIGSTOP)
                 threading.Timer(self.stopped, _go_on, [family]).start()
         self.blows[blow] += 1
+        if not on:
+            self.unseen.append(time.time())
         for number in on:
             assert number is not None
             self.suffered.setdefault(number, []).append(blow)
