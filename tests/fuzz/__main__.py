@@ -47,7 +47,11 @@ SUCCEEDED, FAILED = 2, 3
 _KEPT = ROOT / ".local" / "fuzz"
 #: Where moto makes buckets without being told where.
 _REGION = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1"}
-_QUIET = {"POWERTOOLS_LOG_LEVEL": "ERROR", "POWERTOOLS_METRICS_DISABLED": "true"}
+_SETTINGS = {
+    "OUTPUT_BUCKET": "output",
+    "POWERTOOLS_LOG_LEVEL": "ERROR",
+    "POWERTOOLS_METRICS_DISABLED": "true",
+}
 #: Films that are cut into parts.
 _FILM = "-f lavfi -i testsrc2=s=320x180:r=25:d=40 -f lavfi -i sine=d=40 -c:a aac"
 _LONG = {
@@ -100,9 +104,8 @@ class Fuzzing:
             **_REGION,
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
             "QUEUE_URL": os.environ["QUEUE_URL"],
-            "OUTPUT_BUCKET": "output",
             "FFMPEG_DIR": str(TOOLS.ffmpeg.parent),
-            **_QUIET,
+            **_SETTINGS,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY),
             "PART_SECONDS": "1",
             "MAX_WORKERS": "4",
@@ -275,7 +278,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--files", type=int, default=5000)
     arguments = parser.parse_args()
-    os.environ.update(ENVIRONMENT | _REGION | _QUIET)
+    os.environ.update(ENVIRONMENT | _REGION | _SETTINGS)
     shutil.rmtree(_KEPT, ignore_errors=True)
     _KEPT.mkdir(parents=True)
     files: list[File] = []
