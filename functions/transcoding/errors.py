@@ -84,6 +84,10 @@ class LeaseLostError(Exception):
     """The worker no longer owns its task: it was deleted, or another worker has taken it over."""
 
 
+class EncoderLostError(OSError):
+    """FFmpeg was killed, by whom is not known: nothing is said of the source."""
+
+
 class UnknownTaskError(Exception):
     """There is no such task, or not yet: its message is sent before it is stored."""
 

@@ -129,6 +129,8 @@ class Part:
     end: int | None
     #: How often a worker has taken it up.
     tries: int = 0
+    #: How many of its tries have ended with an error, and not with the loss of the worker or of FFmpeg.
+    faults: int = 0
     #: The worker that has it or, of a part that is done, the one that has done it.
     lease_owner: str = ""
     #: When the owner's lease ends, seconds since the epoch; 0 without a lease.

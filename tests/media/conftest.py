@@ -302,7 +302,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         present: bool = True,
         url: str = "",
         part_seconds: float | None = None,
-        sound_tries: int = 0,
+        sound_faults: int = 0,
         report: Callable[[float], None] = lambda progress: None,
     ) -> Result:
         number = next(_numbers)
@@ -336,7 +336,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         prepared = transcoder.prepare(task, report, time.monotonic() + 300)
         parts = transcoder.parts(prepared)
         if parts:
-            parts = [replace(part, tries=sound_tries if part.kind == "sound" else 0) for part in parts]
+            parts = [replace(part, faults=sound_faults if part.kind == "sound" else 0) for part in parts]
             output = in_parts(transcoder, prepared, parts, work, report)
         else:
             assert not part_seconds, "the source is not cut into parts"

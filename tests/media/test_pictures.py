@@ -257,6 +257,12 @@ def test_keyframes_can_be_loaded_alone(clips, transcode, part_seconds):
     Result(result.folder / master.playlists[0].uri, {}).decode()
 
 
+def test_faults_of_the_sound_cost_no_pictures(clips, transcode):
+    source = clips("film.mp4", FILM)
+    result = transcode(source, "mpd", 1, thumbnails=True, part_seconds=0.4, sound_faults=2)
+    assert {"poster.jpg", "thumbnails/thumbnails.vtt", "audio/index.m3u8"} <= result.objects.keys()
+
+
 def check_keyframes(path: Path) -> None:
     """Each range decodes to one frame: that of the film at its time."""
     folder, text = path.parent, path.read_text()

@@ -20,7 +20,7 @@ from transcoding.data.object_store import ObjectStore, output_prefix, work_prefi
 from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
-from transcoding.errors import Failure, StaleAttemptError, TaskFailedError, UnavailableError
+from transcoding.errors import EncoderLostError, Failure, StaleAttemptError, TaskFailedError, UnavailableError
 from transcoding.model import Order, Output, Part, Status, Task
 from transcoding.pipeline.progress import ENCODED
 from transcoding.service import heartbeat, jobs
@@ -495,6 +495,17 @@ def test_a_read_that_fails_costs_a_part_no_try(cut_task, run_part, table, parts,
             run_part(cut_task, 1)
     (part,) = [part for part in parts.all(read(table, cut_task)) if part.number == 1]
     assert (part.tries, part.lease_owner) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "faults"), [(EncoderLostError("signal 9"), 0), (OSError("a stream could not be copied"), 1)]
+)
+def test_what_is_lost_is_no_fault_of_the_source(cut_task, run_part, table, parts, transcoder, error, faults):
+    transcoder.then = fail(error)
+    with pytest.raises(RetryLaterError):
+        run_part(cut_task, 1)
+    (part,) = [part for part in parts.all(read(table, cut_task)) if part.number == 1]
+    assert (part.tries, part.faults) == (1, faults)
 
 
 def test_a_part_whose_last_worker_was_lost_ends_its_task_as_failed(cut_task, run_part, table, parts):

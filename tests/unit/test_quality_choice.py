@@ -1,6 +1,7 @@
 """Which constant rate factor is chosen for a source: from samples, by arithmetic."""
 
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -45,11 +46,17 @@ def on_a_curve(crf, *, at_25, slope, bend):
     return min(100.0, at_25 - slope * (crf - 25) - bend * (crf - 25) ** 2)
 
 
-@given(st.floats(10, 4_000), st.sampled_from([1, 2]), st.sampled_from([2.0, 10.0, 1e9]))
-def test_samples_are_few_and_spread_over_the_source(seconds, measurements, step):
+@given(
+    st.floats(10, 4_000),
+    st.sampled_from([1, 2]),
+    st.sampled_from([2.0, 10.0, 1e9]),
+    st.sampled_from([1, 5, 30, 60]),
+)
+def test_samples_are_few_and_spread_over_the_source(seconds, measurements, step, rate):
     facts = source(seconds, keyframes=every(seconds, step))
+    facts = replace(facts, video=replace(facts.video, frame_rate=Fraction(rate)))
     found = samples(facts, plan_of(facts), measurements)
-    length = found[0].frames / 30 if found else 0.0
+    length = found[0].frames / rate if found else 0.0
     assert len(found) * length * measurements <= 0.05 * seconds + 0.1
     assert len({sample.point for sample in found}) == len(found) <= 16
     assert all(1 < sample.compared < sample.frames for sample in found)

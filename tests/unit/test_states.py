@@ -422,7 +422,7 @@ class Transcoder:
     def _run_text(self, part: Part) -> None:
         """Run the pipeline's own code for a part of text alone, of which its third try leaves nothing."""
         facts = pipeline.replace(self.facts, audio=None, subtitles=(TextFacts(2, "subrip"),))
-        planned = plan(facts, FORMATS["m3u8"], 4, may_copy=part.tries <= 1, with_text=part.tries <= 2)
+        planned = plan(facts, FORMATS["m3u8"], 4, may_copy=part.faults < 1, with_text=part.faults < 2)
         package = SimpleNamespace(part_prefix=lambda task: "", store_texts=lambda *_: [])
         sources = SimpleNamespace(url=lambda source: "https://source")
         real = SimpleNamespace(_package=lambda planned: package, _tools=None, _sources=sources)

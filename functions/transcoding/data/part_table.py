@@ -180,14 +180,16 @@ class PartTable(Table):
                 break
         raise LeaseLostError(part.task_id)
 
-    def release(self, part: Part, code: Failure, info: str) -> bool:
+    def release(self, part: Part, code: Failure, info: str, *, is_fault: bool = True) -> bool:
         """Give a part back for another try; False when that was the last one, and the task failed instead.
 
-        The caller's message comes again. Raises LeaseLostError.
+        `is_fault`: the next try is to leave out what may have been at fault. The caller's message comes
+        again. Raises LeaseLostError.
         """
         again = _owned(part) & (PartRecord.tries < MAX_ATTEMPTS)
         sent = (PartRecord.sends.set(1), PartRecord.sent_at.set(self._clock()))
-        if self._change_part(_key(part), again, *_end_part_lease(), *sent):
+        fault = (PartRecord.faults.add(1),) if is_fault else ()
+        if self._change_part(_key(part), again, *_end_part_lease(), *sent, *fault):
             return True
         self.fail(part, code, info)
         return False
@@ -298,6 +300,7 @@ class PartTable(Table):
             start=part.start,
             end=part.end,
             tries=part.tries,
+            faults=part.faults or None,
             progress=part.progress,
             sends=part.sends or None,
             sent_at=part.sent_at or None,

@@ -206,6 +206,7 @@ class PartRecord(Record):
     start = NumberAttribute()
     end = NumberAttribute(null=True)
     tries = NumberAttribute()
+    faults = NumberAttribute(null=True)
     progress = NumberAttribute()
     lease_owner = UnicodeAttribute(null=True)
     lease_expires_at = NumberAttribute(null=True)
@@ -229,6 +230,7 @@ class PartRecord(Record):
             start=int(self.start),
             end=None if self.end is None else int(self.end),
             tries=int(self.tries),
+            faults=int(self.faults or 0),
             lease_owner=self.lease_owner or "",
             lease_expires_at=float(self.lease_expires_at or 0),
             done=bool(self.done),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from aws_lambda_powertools import Logger
 
-from transcoding.errors import SHORTAGE_INFO, Failure, TaskFailedError
+from transcoding.errors import SHORTAGE_INFO, EncoderLostError, Failure, TaskFailedError
 from transcoding.media.encoding import command
 from transcoding.media.ffmpeg.process import Encoder
 from transcoding.media.ffmpeg.tools import diagnose, is_cut_short
@@ -64,7 +64,7 @@ def _check_end(plan: Plan, encoder: Encoder) -> None:
     if status or errors:
         logger.warning("FFmpeg has complained", status=status, stderr=errors)
     if status is None or status < 0:
-        raise OSError(f"FFmpeg was ended by signal {-(status or 0)}")
+        raise EncoderLostError(f"FFmpeg was ended by signal {-(status or 0)}")
     if plan.copies and (status > 0 or command.UNCOPYABLE.search(errors)):
         raise OSError("a stream could not be copied")
     if plan.texts and status > 0:

@@ -222,11 +222,12 @@ class Transcoder:
     def recall(self, task: Task, part: Part) -> Prepared:
         """Return what was stored for parts, planned for one of them. Raises StaleAttemptError.
 
-        What could not be copied is encoded at the next try, and so are parts split from it.
+        What could not be copied is encoded at the next try, and so are parts split from it. A try that was
+        lost with its worker says nothing of the source: the next one leaves nothing out.
         """
         source = self._recalled(_source_json(), _source_key(task))
         first = part.kind == "sound" or part.start == begin(source.facts)
-        return Prepared(task, source, _plan(task, source, part.tries if first else 2))
+        return Prepared(task, source, _plan(task, source, part.faults + 1 if first else 2))
 
     def run(self, prepared: Prepared, folder: Path, report: Report) -> Output:
         """Make the task's whole result, and return what it is.
@@ -284,11 +285,12 @@ class Transcoder:
 
         Raises as `prepare`, and StaleAttemptError.
         """
-        # The sound's last try may have left the text out.
+        # The sound's last try may have left the text out; thumbnails are made of the tiles that there are.
         sound = next((part for part in parts if part.kind == "sound"), None)
         source = self._recalled(_source_json(), _source_key(task))
         self._sources.check_unchanged(source)
-        whole = _plan(task, source, sound.tries if sound else 0)
+        whole = _plan(task, source, sound.faults + 1 if sound else 0)
+        whole = replace(whole, thumbnails=_plan(task, source).thumbnails)
         form = _made_json()
         with ThreadPoolExecutor(_READERS) as pool:
             made = list(pool.map(lambda part: self._recalled(form, _made_key(task, part.number)), parts))

@@ -16,6 +16,7 @@ from transcoding.data.part_table import PartTable
 from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import (
+    EncoderLostError,
     Failure,
     LeaseLostError,
     OutOfTimeError,
@@ -276,7 +277,8 @@ class Job:
             logger.exception("try failed", task_id=task.id, part=part.number, tries=part.tries)
             if isinstance(error, StaleAttemptError) and self._plan_again(task):
                 raise LeaseLostError(task.id) from error
-            if self._parts.release(part, *_fault(task.id, part.tries)):
+            is_fault = not isinstance(error, EncoderLostError)
+            if self._parts.release(part, *_fault(task.id, part.tries), is_fault=is_fault):
                 raise RetryLaterError(task.id) from None
             self._remove_ended(task.id)
             raise TaskFailedError(*_fault(task.id, part.tries)) from None

@@ -97,10 +97,12 @@ def samples(source: SourceFacts, plan: Plan, measurements: int) -> tuple[Sample,
     duration = (video.duration if video else None) or source.duration
     if video is None or not duration or source.estimated:
         return ()
-    count = min(_MOST, int(_SHARE * duration / _SAMPLE / measurements))
+    # Where frames are few, a sample is longer.
+    length = max(_SAMPLE, _FEWEST_FRAMES / float(video.frame_rate))
+    count = min(_MOST, int(_SHARE * duration / length / measurements))
     if count < _FEWEST[measurements]:
         return ()
-    ticks = (duration - _FARTHEST - _SAMPLE) / float(video.time_base)
+    ticks = (duration - _FARTHEST - length) / float(video.time_base)
     # Not equally far apart: what is shown may repeat itself.
     places = [begin(source) + int((n + (n + 1) * _GOLDEN % 1) / count * ticks) for n in range(count)]
     points: list[EntryPoint | None] = [
