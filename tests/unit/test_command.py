@@ -150,15 +150,24 @@ def test_rm_deletes_quietly(service: FakeService) -> None:
     assert service.made("delete-transcodes") == [{"ids": "17lok52y,82md0xk1"}]
 
 
-def test_open_opens_the_result(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_opens_the_console_or_the_result(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(main.webbrowser, "open", opened.append)
     service.states = [task(status=1)]
-    early = Done("open", "17lok52y")
+    running = Done("open", "17lok52y")
+    assert running.code == 0
+    console, _, place = running.out.strip().partition("#")
+    assert (console.endswith("/console"), place) == (True, "/tasks/17lok52y")
+    # The key is for the browser alone.
+    (url,) = opened
+    assert url.startswith(f"{console}#key=")
+    assert url.endswith("&/tasks/17lok52y")
+    opened.clear()
+    early = Done("open", "17lok52y", "--result")
     assert (early.code, early.out, opened) == (1, "", [])
     assert "not done" in early.err
     service.states = [task(status=2)]
-    done = Done("open", "17lok52y")
+    done = Done("open", "17lok52y", "--result")
     assert done.code == 0
     assert [f"{url}\n" for url in opened] == [done.out]
 
@@ -171,7 +180,7 @@ def test_a_task_that_fails_is_1_with_its_reason(service: FakeService) -> None:
     for command in (
         ("create", "s3://films/holiday.mov", "--wait"),
         ("watch", "17lok52y"),
-        ("open", "17lok52y"),
+        ("open", "17lok52y", "--result"),
     ):
         done = Done(*command)
         assert (done.code, done.out) == (1, "")
