@@ -18,8 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,7 +27,6 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from local import stack as local_stack
 from local.deploy import client
@@ -39,7 +36,7 @@ from local.stack import Stack
 from tests.chaos.orders import CLIPS, TORN, WISHES, Look, Wish, clips, look
 from tests.chaos.proxy import Proxy
 from tests.chaos.weather import Blow, Weather, small_disk
-from tests.integration.inside import sweep
+from tests.integration.inside import call_api, sweep
 
 LEASE = 10
 #: Films of a few seconds are cut into parts of a few seconds.
@@ -85,35 +82,16 @@ class Run:
         """Call the API as a patient client does: what may be repeated is."""
         key, deadline = str(uuid.uuid4()), time.monotonic() + 300
         while True:
-            with suppress(OSError, HTTPException):
-                status, answer = self._call(method, name, parameters, key)
+            # Where a function was killed, or could not start, the answer is the emulator's own and no JSON.
+            with suppress(OSError, HTTPException, ValueError):
+                headers = {"Idempotency-Key": key} if method == "POST" else {}
+                status, answer = call_api(self.stack, method, name, parameters, headers)
                 if not {"errcode", "msg"} <= answer.keys() and name != "get-transcodes":
                     self.odd_answers.append(f"{name}: {status} {answer}")
                 if status < 500 and status != 429:
                     return answer
             assert time.monotonic() < deadline, f"{name} goes on failing"
             time.sleep(0.5)
-
-    def _call(self, method: str, name: str, parameters: Any, key: str) -> tuple[int, dict[str, Any]]:
-        url, body = f"{self.stack['api_url']}/transcoding/api/{name}", None
-        headers = {"x-api-key": self.stack["api_key"], "Content-Type": "application/json"}
-        if method == "GET":
-            url += f"?{urlencode(parameters)}"
-        else:
-            body = json.dumps(parameters).encode()
-            headers["Idempotency-Key"] = key
-        request = urllib.request.Request(url, body, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                return response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            with error:
-                content = error.read()
-            try:
-                return error.code, json.loads(content)
-            except ValueError:
-                # The emulator's own: the function was killed, or could not start.
-                return error.code, {"errcode": error.code, "msg": content[:80].decode(errors="replace")}
 
     def create(self, wish: Wish) -> Made:
         number = len(self.made)

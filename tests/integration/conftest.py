@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
 import pytest
 
@@ -19,6 +16,7 @@ from local import stack as local_stack
 from local.deploy import client
 from local.package import FFMPEG_DIR
 from local.stack import Stack
+from tests.integration.inside import call_api
 from tests.integration.playback import Player
 
 FINAL = {2, 3, 4}
@@ -76,26 +74,7 @@ def stack(request: pytest.FixtureRequest, stack_home: Path) -> Iterator[Stack]:
 def api(stack: Stack) -> Api:
     """GET parameters go into the query, others into a JSON body; strings and bytes are a body as they are."""
 
-    def call(
-        method: str, name: str, parameters: Any = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, dict[str, Any]]:
-        url = f"{stack['api_url']}/transcoding/api/{name}"
-        sent = {"x-api-key": stack["api_key"], "Content-Type": "application/json"} | (headers or {})
-        body = None
-        if method == "GET":
-            url += f"?{urlencode(parameters)}" if parameters else ""
-        elif parameters is not None:
-            text = parameters if isinstance(parameters, str | bytes) else json.dumps(parameters)
-            body = text.encode() if isinstance(text, str) else text
-        request = urllib.request.Request(url, body, sent, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return response.status, json.load(response)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)
-
-    return call
+    return partial(call_api, stack)
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from local.deploy import client
 from local.emulator import Emulator
@@ -52,6 +55,30 @@ def running(home: Path, function: str) -> list[int]:
             if function.encode() in Path(f"/proc/{pid}/environ").read_bytes():
                 found.append(pid)
     return found
+
+
+def call_api(
+    stack: Stack, method: str, name: str, parameters: Any = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Call an endpoint; return the HTTP status and the answer's JSON. Raises ValueError where it is none.
+
+    GET parameters go into the query, others into a JSON body; strings and bytes are a body as they are.
+    """
+    url = f"{stack['api_url']}/transcoding/api/{name}"
+    sent = {"x-api-key": stack["api_key"], "Content-Type": "application/json"} | (headers or {})
+    body = None
+    if method == "GET":
+        url += f"?{urlencode(parameters)}" if parameters else ""
+    elif parameters is not None:
+        text = parameters if isinstance(parameters, str | bytes) else json.dumps(parameters)
+        body = text.encode() if isinstance(text, str) else text
+    request = urllib.request.Request(url, body, sent, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> float:
