@@ -101,7 +101,11 @@ async function play({ url, player, until, rate, patience, buffer, changes }) {
   const jumps = [];
   const coming = [...changes];
   await new Promise((done) => {
-    setTimeout(() => done(errors.push(`not at the end after ${patience} s, but at ${video.currentTime} s`)), patience * 1000);
+    setTimeout(() => {
+      // On a busy machine the event of the end may be late.
+      if (!(video.currentTime >= video.duration)) errors.push(`not at the end after ${patience} s, but at ${video.currentTime} s`);
+      done();
+    }, patience * 1000);
     video.onplaying = () => (started = true);
     video.onwaiting = () => started && lacksData() && stalls.push(video.currentTime);
     video.onseeking = () => started && jumps.push(video.currentTime);

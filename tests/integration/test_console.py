@@ -209,7 +209,7 @@ def test_subtitles_of_a_short_film_come_when_they_are_switched_on_late(
 
 def test_an_upload_that_was_broken_off_goes_on_where_it_was(open_console: Any, three_parts: Path) -> None:
     page = open_console("/new")
-    arrived: list[str] = []
+    arrived: set[str] = set()
     gate = {"break": "23", "hold": ""}
 
     def pass_on(route: Any, request: Any) -> None:
@@ -220,7 +220,9 @@ def test_an_upload_that_was_broken_off_goes_on_where_it_was(open_console: Any, t
             route.continue_()
 
     def note(response: Any) -> None:
-        arrived.extend(re.findall("partNumber=([0-9]+)", response.url))
+        # A busy stack has the page send a part again.
+        if response.ok:
+            arrived.update(re.findall("partNumber=([0-9]+)", response.url))
 
     page.route(re.compile("partNumber="), pass_on)
     page.on("response", note)
@@ -229,23 +231,25 @@ def test_an_upload_that_was_broken_off_goes_on_where_it_was(open_console: Any, t
     again = upload.get_by_role("button", name="Go on")
     again.wait_for(timeout=PATIENCE)
     expect(upload).to_contain_text("does not answer")
-    assert arrived == ["1"]
+    assert arrived == {"1"}
     assert obstacles(page) == []
 
     # It goes on, and the page is left before the last part has been sent.
+    arrived.clear()
     gate |= {"break": "", "hold": "3"}
     again.click()
-    deadline = time.monotonic() + 30
-    while arrived != ["1", "2"]:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while arrived != {"2"}:
         assert time.monotonic() < deadline, arrived
         page.wait_for_timeout(100)
     page.on("dialog", lambda dialog: dialog.accept())
+    arrived.clear()
     gate["hold"] = ""
     page.reload()
     upload = page.get_by_role("listitem").filter(has_text=three_parts.name)
     upload.locator("input[type=file]").set_input_files(three_parts)
     expect(upload).to_contain_text("Task created", timeout=PATIENCE)
-    assert arrived == ["1", "2", "3"]
+    assert arrived == {"3"}
     upload.get_by_role("link", name="Open").click()
     expect(page.locator(".lead .badge")).to_have_text("Succeeded", timeout=PATIENCE)
 

@@ -68,7 +68,7 @@ def test_all_parts_of_a_task_have_the_same_factor(clips, transcode):
 
 @FOUND
 def test_each_rendition_of_an_adaptive_task_has_its_own_factor_in_all_parts(clips, transcode):
-    clip = clips("ladder.mkv", MINUTE.format(filters=",fps=4").replace("320:180", "854:480"))
+    clip = clips("ladder.mkv", MINUTE.format(filters=",fps=12").replace("320:180", "854:480"))
     result = transcode(clip, "m3u8", 6, attempt=2, part_seconds=0.2)
     renditions = [folder for folder in result.folder.iterdir() if folder.name.startswith("h264-")]
     found = {folder.name: factors(folder) for folder in renditions}

@@ -67,11 +67,22 @@ def test_the_shares_of_all_parts_are_the_whole(transcoder, prepared):
     assert sum(map(prepared.share, parts)) == pytest.approx(0.96)
 
 
-def test_the_second_try_of_the_first_part_and_every_later_part_encode(transcoder, prepared):
+@pytest.mark.parametrize(
+    ("number", "tries", "faults", "copies"),
+    [
+        (0, 1, 0, True),
+        # Its worker was lost.
+        (0, 2, 0, True),
+        (0, 2, 1, False),
+        # It begins within the film: it was split from the first.
+        (2, 1, 0, False),
+    ],
+)
+def test_what_could_not_be_copied_is_encoded(transcoder, prepared, number, tries, faults, copies):
     parts = transcoder.parts(prepared)
     transcoder.store(prepared, parts)
-    for part, copies in ((parts[0], True), (replace(parts[0], tries=2), False), (parts[2], False)):
-        assert transcoder.recall(prepared.task, part).plan.copies is copies
+    part = replace(parts[number], tries=tries, faults=faults)
+    assert transcoder.recall(prepared.task, part).plan.copies is copies
 
 
 @pytest.mark.parametrize("stored_by_another", [None, b"", b"{}", b'{"bucket": "source"}'])

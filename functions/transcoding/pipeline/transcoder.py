@@ -227,7 +227,7 @@ class Transcoder:
         """
         source = self._recalled(_source_json(), _source_key(task))
         first = part.kind == "sound" or part.start == begin(source.facts)
-        return Prepared(task, source, _plan(task, source, part.faults + 1 if first else 2))
+        return Prepared(task, source, _plan(task, source, max(part.faults + 1, 1 if first else 2)))
 
     def run(self, prepared: Prepared, folder: Path, report: Report) -> Output:
         """Make the task's whole result, and return what it is.
