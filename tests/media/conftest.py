@@ -109,11 +109,13 @@ class Result:
 SERVER = """
 import sys
 import threading
+from moto.dynamodb.models import DynamoDBBackend
 from moto.server import ThreadedMotoServer
 from moto.sqs.models import SQSBackend
 
-# Moto loses a message that is sent while another one is deleted.
-lock = threading.Lock()
+# Moto loses a message that is sent while another one is deleted, and what is written to a table while a
+# transaction fails.
+lock = threading.RLock()
 
 def one_at_a_time(method):
     def locked(*arguments, **named):
@@ -121,8 +123,12 @@ def one_at_a_time(method):
             return method(*arguments, **named)
     return locked
 
-for name in ("send_message", "delete_message"):
-    setattr(SQSBackend, name, one_at_a_time(getattr(SQSBackend, name)))
+for backend, names in (
+    (SQSBackend, ("send_message", "delete_message")),
+    (DynamoDBBackend, ("put_item", "update_item", "delete_item", "transact_write_items")),
+):
+    for name in names:
+        setattr(backend, name, one_at_a_time(getattr(backend, name)))
 
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=int(sys.argv[1]), verbose=False)
 server.start()

@@ -92,6 +92,8 @@ def test_of_a_variable_frame_rate_the_average_is_told(clips, transcode):
         check_whole(result, 10)
         ((_, _, rate, _),) = told(result)
         assert rate == pytest.approx(20, abs=0.5)
+    # Playlists have the highest (RFC 8216, 4.3.4.2).
+    assert "FRAME-RATE=30.000," in result.entry.read_text()
 
 
 def test_two_codecs_are_told_each_with_its_own_rates(clips, transcode):

@@ -227,6 +227,12 @@ def test_the_poster_is_in_no_fade(clips, transcode, format, part_seconds):
     assert difference(made, pixels(again.folder / "poster.jpg", "null")) < 2
 
 
+def test_the_poster_of_a_film_with_one_tile_that_is_black_is_not_black(clips, transcode):
+    black = "testsrc2=s=640x360:r=25:d=1.6,drawbox=color=black:t=fill:enable='lt(t\\,0.5)'"
+    result = transcode(clips("short.mkv", f"-f lavfi -i {black} -c:v ffv1 {{0}}"), "mp4", 1, thumbnails=True)
+    assert sum(mean(pixels(result.folder / "poster.jpg", "null"))) / 3 > 60
+
+
 def test_sheets_of_noise_are_small_too(clips, transcode):
     noise = "color=gray:s=256x144:r=1:d=40,noise=alls=100:allf=t"
     result = transcode(clips("noise.mkv", f"-f lavfi -i {noise} -c:v ffv1 {{0}}"), "mp4", 5, thumbnails=True)

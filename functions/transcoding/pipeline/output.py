@@ -33,6 +33,18 @@ def told(stream: PicturePlan | SoundPlan, rendition: hls.Rendition, samples: int
     return OutputRendition(*rates, stream.width, stream.height, round(float(rate), 3))
 
 
+def highest_frame_rate(stream: PicturePlan, segments: Sequence[hls.Segment], timescale: int) -> Fraction:
+    """Return the most frames a second of any segment, for playlists (RFC 8216, 4.3.4.2)."""
+    named = stream.facts.frame_rate
+    rates = [
+        Fraction(s.samples * timescale, s.end - s.start) for s in segments if s.end - s.start >= timescale
+    ]
+    highest = max(rates, default=named)
+    if stream.facts.constant_frame_rate and abs(highest / named - 1) < _STEADY:
+        return named
+    return Fraction(round(highest * 1000), 1000)
+
+
 def listed(path: Path) -> tuple[int, tuple[hls.Segment, ...]]:
     """Return how many packets a listing of FFmpeg's framecrc has, and what they would be as segments.
 

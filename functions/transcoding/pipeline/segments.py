@@ -12,7 +12,7 @@ from transcoding.media.packaging import dash, hls, subtitles
 from transcoding.media.packaging.thumbnails import Sheets
 from transcoding.media.planning.plan import PicturePlan, Plan, SoundPlan
 from transcoding.model import OutputRendition, Task
-from transcoding.pipeline.output import main_streams, told
+from transcoding.pipeline.output import highest_frame_rate, main_streams, told
 from transcoding.pipeline.progress import Report
 from transcoding.pipeline.thumbnails import Depict, in_segments
 from transcoding.pipeline.track import Track, TrackWriter
@@ -167,7 +167,9 @@ def _rendition(name: str, track: Track) -> hls.Rendition:
 
 
 def _picture(plan: PicturePlan, track: Track) -> hls.Rendition:
-    picture = hls.Picture(plan.width, plan.height, plan.facts.frame_rate, plan.video_range)
+    picture = hls.Picture(
+        plan.width, plan.height, highest_frame_rate(plan, track.segments, track.timescale), plan.video_range
+    )
     return replace(_rendition(plan.name, track), picture=picture)
 
 

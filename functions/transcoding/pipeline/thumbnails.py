@@ -156,7 +156,7 @@ class PictureMaker:
             return Pictures()
         # Once each: where keyframes are rare, tiles are shown again and again.
         frames = {tiles[index].time: look for index, look in zip(shown, looks, strict=True)}
-        still = self._poster(picture, frames, footage, folder, watch)
+        still = self._poster(picture, frames, duration, footage, folder, watch)
         place, kind = f"{prefix}{thumbnails.FOLDER}/", thumbnails.CONTENT_TYPE
         for number, path in enumerate(paths, 1):
             uploads.add(path, place + thumbnails.sheet_name(number), kind)
@@ -189,15 +189,23 @@ class PictureMaker:
         self,
         picture: PicturePlan,
         frames: Mapping[float, Look],
+        duration: float,
         footage: Footage,
         folder: Path,
         watch: Callable[[], None],
     ) -> Path | None:
-        """Return the file of a poster of one of the frames, by their times; None where none could be made."""
+        """Return the file of a poster of one of the frames, by their times; None where none could be made.
+
+        Where they all are dull, others of the `duration` (seconds) are tried.
+        """
         filters = command.still_filters(picture, poster_size(picture.width, picture.height))
-        times, best = list(frames), None
-        for number, index in enumerate(poster.candidates(list(frames.values()))):
-            found = footage(times[index], folder)
+        looks, best = list(frames.values()), None
+        chosen = poster.candidates(looks)
+        times = [list(frames)[index] for index in chosen]
+        if looks[chosen[0]].is_dull:
+            times += [duration * place for place in poster.ELSEWHERE]
+        for number, time in enumerate(times):
+            found = footage(time, folder)
             if found is None:
                 continue
             media, at = found
@@ -207,14 +215,15 @@ class PictureMaker:
             )
             try:
                 _run(wanted, watch)
-                change = poster.unrest(_looks(folder))
+                near = _looks(folder)
                 made = (folder / arguments.POSTER).rename(folder / f"poster-{number}.jpg")
             except OSError:
-                logger.exception("no poster of a frame", time=times[index])
+                logger.exception("no poster of a frame", time=time)
                 continue
-            if best is None or change < best[0]:
-                best = change, made
-            if poster.is_steady(change):
+            faults = near[1 if at > start and len(near) > 1 else 0].is_dull, poster.unrest(near)
+            if best is None or faults < best[0]:
+                best = faults, made
+            if not faults[0] and poster.is_steady(faults[1]):
                 break
         return best[1] if best else None
 

@@ -203,8 +203,9 @@ class TrackWriter:
             if keyframes:
                 path.write_bytes(data)
             start, end = (max(0, time - self._facts.media_time) for time in fragment.shown())
-            segment = hls.Segment(start, end, len(data), keyframes=keyframes)
             self._contents.append(fragment.content())
+            samples = self._contents[-1].samples
+            segment = hls.Segment(start, end, len(data), keyframes=keyframes, samples=samples)
             self._content += self._contents[-1]
             self._segments.append(segment)
             self._uploads.add(path, self._prefix + segment.name, f"{self._kind}/mp4")

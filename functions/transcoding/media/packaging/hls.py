@@ -39,7 +39,8 @@ def segment_name(start: int | str, suffix: str = "m4s") -> str:
 class Segment:
     """A media segment: when it is shown (ticks of its rendition), and its bytes.
 
-    `keyframes` are those that can be loaded without the rest of it.
+    `keyframes` are those that can be loaded without the rest of it; `samples` are its frames, 0 where they
+    were not counted.
     """
 
     start: int
@@ -47,6 +48,7 @@ class Segment:
     size: int
     suffix: str = "m4s"
     keyframes: tuple[Keyframe, ...] = ()
+    samples: int = 0
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """The size of a variant's picture in pixels, its frames per second, and its range: SDR, PQ or HLG."""
+    """A variant's picture: its size in pixels, its most frames per second, and its range: SDR, PQ or HLG."""
 
     width: int
     height: int
@@ -303,7 +305,8 @@ def _beside(uri: str, name: str) -> str:
 
 
 def _language(rendition: Rendition) -> str:
-    return f'LANGUAGE="{rendition.language}",' if rendition.language else ""
+    # Apple's HLS authoring specification (8.10) wants one; BCP 47 has this for what is not known.
+    return f'LANGUAGE="{rendition.language or "und"}",'
 
 
 def _yes(true: bool) -> str:

@@ -18,6 +18,9 @@ _DARK, _BRIGHT, _FLAT = 32, 220, 40
 _FIRST, _LAST = 0.05, 0.6
 #: How many frames are looked at more closely.
 CANDIDATES = 4
+#: Where in a film frames are looked at closely if all of its tiles are dull, as shares of its length: a short
+#: film has one tile, of its beginning, and so has one that is copied and has one keyframe.
+ELSEWHERE = (0.35, 0.5, 0.65, 0.2, 0.8)
 #: Seconds on either side of a frame in which the picture should stay as it is, and how much luma may change
 #: on the mean: more in a fade from one shot to another.
 NEAR, _STEADY = 0.4, 8.0

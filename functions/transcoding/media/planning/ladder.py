@@ -55,7 +55,7 @@ SHORT_SIDE: Mapping[int, int | None] = MappingProxyType({1: 360, 2: 480, 3: 720,
 #: The shorter sides of an adaptive result, in pixels.
 _ADAPTIVE_SIDES = (2160, 1440, 1080, 720, 480, 360)
 #: A source whose shorter side is larger than the next rung's by more than this has a rung of its own size.
-_OWN_RUNG = 1.15
+_OWN_RUNG = 1.1
 #: A rendition whose bit rate is above this share of a larger one's is of no use: a player that can take it
 #: can take the other.
 _DISTINCT = 0.8
