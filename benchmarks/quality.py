@@ -2,11 +2,10 @@
 
 The clips are the video files in the folder that the variable QUALITY_CLIPS names, else the footage at hand;
 QUALITY_CODECS names the codecs.
-Nothing is measured of a source as short as most of them: so the choice is made for the clip repeated until it
-lasts `_LENGTH` seconds, and its processor time is compared with that of encoding as much. The clip itself is
-encoded by the codec's constant rate factor and by the chosen one. VMAF (libvmaf's default model) is between
-what the encoder takes and what a player decodes, so at the rendition's own size; a second's is the mean of
-its frames.
+Each clip is encoded by the codec's constant rate factor and by the one that is chosen for it, as a task's
+preparation chooses it; the processor time of that is compared with that of encoding. VMAF (libvmaf's default
+model) is between what the encoder takes and what a player decodes, so at the rendition's own size; a second's
+is the mean of its frames.
 """
 
 from __future__ import annotations
@@ -26,15 +25,14 @@ from typing import Any
 from benchmarks import sources
 from benchmarks.sources import TOOLS
 from transcoding.media.encoding import command
-from transcoding.media.inspection.probe import probe
+from transcoding.media.inspection.probe import probe, with_keyframes
 from transcoding.media.planning.codecs import Choice
 from transcoding.media.planning.formats import FORMATS
 from transcoding.media.planning.ladder import SHORT_SIDE
 from transcoding.media.planning.plan import Plan, plan
+from transcoding.media.planning.quality import is_measured
 from transcoding.pipeline.quality import QualityChooser
 
-#: The length that clips have at least, seconds.
-_LENGTH = 60
 #: One frame of so many is compared.
 _COMPARED = 3
 _SUFFIXES = frozenset({".mp4", ".mkv", ".mov", ".webm"})
@@ -70,7 +68,7 @@ def clips() -> list[Path]:
 def compared(clip: Path, planned: Plan, seconds: float, quality: int, folder: Path) -> dict[str, Any]:
     """Encode a clip of so many seconds both ways, and compare the results with it."""
     picture = planned.pictures[0]
-    choice, length, probing = chosen(clip, seconds, quality, picture.codec.name)
+    choice, probing = chosen(clip, quality, picture.codec.name)
     row: dict[str, Any] = {"codec": picture.codec.name, "side": min(picture.width, picture.height)}
     ways = {"constant": picture, "chosen": replace(picture, crf=choice.crf) if choice else picture}
     for name, way in ways.items():
@@ -88,21 +86,22 @@ def compared(clip: Path, planned: Plan, seconds: float, quality: int, folder: Pa
             "bit_rate": 8 * result.stat().st_size / seconds,
             "cpu": encoding,
         }
-    whole = row["chosen"]["cpu"] * length / seconds
+    whole = row["chosen"]["cpu"]
     row["expected_bit_rate"] = choice.bit_rate if choice else None
     row["samples"] = {"cpu": probing, "share": probing / (probing + whole)}
     return row
 
 
-def chosen(clip: Path, seconds: float, quality: int, codec: str) -> tuple[Choice | None, float, float]:
-    """Return the choice for a clip, the length of which it was made in seconds, and its processor time."""
-    if seconds < _LENGTH:
-        clip = sources.repeated(clip, _LENGTH)
+def chosen(clip: Path, quality: int, codec: str) -> tuple[Choice | None, float]:
+    """Return the choice for a clip, None where it is too short, and its processor time in seconds."""
     facts = probe(TOOLS, str(clip), clip.stat().st_size)
     planned = plan(facts, FORMATS["mp4"], quality, codecs=codec, may_copy=False)
     before, deadline = _cpu(), time.monotonic() + _PATIENCE
+    if not is_measured(facts, planned):
+        return None, 0.0
+    facts = with_keyframes(facts, str(clip))
     choices = QualityChooser(TOOLS).choices(facts, planned, str(clip), _ignore, 0.0, deadline)
-    return choices.get(planned.pictures[0].name), facts.duration or seconds, _cpu() - before
+    return choices.get(planned.pictures[0].name), _cpu() - before
 
 
 def vmaf(

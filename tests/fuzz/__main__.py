@@ -40,7 +40,7 @@ from tests.media.conftest import SERVER, TOOLS, ffmpeg
 from tests.media.test_sources import CLIPS
 
 WORKERS = 2
-_BATCH = 250
+_BATCH = 50
 #: Tasks that are created and not finished yet.
 _WINDOW = 12
 SUCCEEDED, FAILED = 2, 3

@@ -24,7 +24,7 @@ from tests.conftest import ENVIRONMENT, TABLE, TABLE_SCHEMA
 from transcoding.data import clients
 from transcoding.data.object_store import ObjectStore
 from transcoding.media.ffmpeg.tools import Tools
-from transcoding.media.planning import codecs
+from transcoding.media.planning import codecs, quality
 from transcoding.model import Order, Output, Part, Task
 from transcoding.pipeline.fetch import HttpSource
 from transcoding.pipeline.transcoder import Prepared, Transcoder
@@ -156,6 +156,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert port, log.read_text()
         yield f"http://127.0.0.1:{port}"
         server.kill()
+
+
+@pytest.fixture(autouse=True)
+def constant_quality(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure no samples but in tests of what they lead to: they take as long as most clips here."""
+    if not request.node.get_closest_marker("chooses"):
+        monkeypatch.setattr(quality, "_SHARE", 0.0)
 
 
 @pytest.fixture

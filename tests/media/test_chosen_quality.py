@@ -14,6 +14,8 @@ from transcoding.media.encoding import command
 from transcoding.media.planning.codecs import H264
 from transcoding.pipeline import quality
 
+pytestmark = pytest.mark.chooses
+
 #: A source of a minute that is small, so that it is encoded quickly.
 MINUTE = (
     f"-stream_loop 1 -i {SHARED_MEDIA / 'big-buck-bunny-480p-30s.mp4'} -t 60 -an "
@@ -68,13 +70,24 @@ def test_all_parts_of_a_task_have_the_same_factor(clips, transcode):
 
 @FOUND
 def test_each_rendition_of_an_adaptive_task_has_its_own_factor_in_all_parts(clips, transcode):
-    clip = clips("ladder.mkv", MINUTE.format(filters=",fps=12").replace("320:180", "854:480"))
+    recipe = MINUTE.format(filters=",fps=12").replace("320:180", "854:480").replace("-t 60", "-t 24")
+    clip = clips("ladder.mkv", recipe)
     result = transcode(clip, "m3u8", 6, attempt=2, part_seconds=0.2)
     renditions = [folder for folder in result.folder.iterdir() if folder.name.startswith("h264-")]
     found = {folder.name: factors(folder) for folder in renditions}
     assert set(found) == {"h264-480p", "h264-360p"}
     assert all(len(ones) > 2 and len(set(ones)) == 1 for ones in found.values())
     assert not {f"{crf:.1f}" for crf in H264.crfs.values()} & {ones[0] for ones in found.values()}
+
+
+@FOUND
+@pytest.mark.parametrize("keyframes", [48, 9999])
+def test_a_clip_of_ten_seconds_gets_about_the_quality_aimed_at(clips, transcode, keyframes):
+    recipe = MINUTE.format(filters="").replace("-t 60", "-ss 8 -t 10").replace("-g 48", f"-g {keyframes}")
+    clip = clips("ten.mkv", recipe)
+    result = transcode(clip, "mp4", 5, attempt=2)
+    assert set(factors(result.folder)) != CONSTANT
+    assert 92.5 <= vmaf(result, clip, 5) <= 96
 
 
 @FOUND
@@ -107,5 +120,5 @@ def test_a_task_that_is_deleted_meanwhile_ends(clips, transcode):
 
 @FOUND
 def test_of_a_short_source_nothing_is_measured(clips, transcode):
-    clip = clips("short.mkv", MINUTE.format(filters="").replace("-t 60", "-t 20"))
+    clip = clips("short.mkv", MINUTE.format(filters="").replace("-t 60", "-t 4"))
     assert set(factors(transcode(clip, "mp4", 5, attempt=2).folder)) == CONSTANT

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transcoding.errors import TaskFailedError
 from transcoding.media.inspection.facts import AudioFacts, SourceFacts, VideoFacts
 from transcoding.media.planning.codecs import H264
 from transcoding.media.planning.formats import FORMATS
@@ -451,6 +452,7 @@ def test_what_the_decoders_buffer_lets_through_in_two_seconds_is_within_the_cap(
         ((2560, 1440), (1440, 1080, 720, 480, 360)),
         ((1280, 740), (720, 480, 360)),
         ((1600, 900), (900, 720, 480, 360)),
+        ((1920, 800), (800, 720, 480, 360)),
         ((854, 478), (478, 360)),
         ((426, 240), (240,)),
     ],
@@ -463,6 +465,14 @@ def test_an_adaptive_result_has_every_quality_up_to_the_sources(size, sides):
     assert made.thumbnails
     assert all(p.aligned for p in made.pictures) is (len(sides) > 1)
     assert not needs_keyframes(source, HLS, 6) or len(sides) == 1
+
+
+def test_of_a_thin_picture_the_codec_that_takes_it_is_made():
+    thin = with_video(width=1280, height=40)
+    made = plan(thin, HLS, 6, codecs="h264,av1")
+    assert [picture.name for picture in made.pictures] == ["h264-40p"]
+    with pytest.raises(TaskFailedError, match="av1 takes no side of less than 64 pixels"):
+        plan(thin, HLS, 6, codecs="av1")
 
 
 @given(side=st.integers(2, 5000))

@@ -37,6 +37,7 @@ from transcoding.media.planning.cuts import (
 )
 from transcoding.media.planning.formats import FORMATS, Packaging
 from transcoding.media.planning.plan import Plan, needs_keyframes, plan
+from transcoding.media.planning.quality import is_measured
 from transcoding.media.planning.size import least_size
 from transcoding.model import Output, OutputRendition, Part, PartKind, Task
 from transcoding.pipeline.encode import check_result, encode, reached
@@ -177,10 +178,10 @@ class Transcoder:
         source = self._sources.inspect(task, report, deadline)
         planned = _plan(task, source)
         length = self._part_length(source.facts, planned)
-        if length or (
-            task.attempt == 1
-            and needs_keyframes(source.facts, FORMATS[task.format], task.quality, task.codecs)
-        ):
+        copies = task.attempt == 1 and needs_keyframes(
+            source.facts, FORMATS[task.format], task.quality, task.codecs
+        )
+        if length or copies or is_measured(source.facts, planned):
             step = length and look_up_step(source.facts, length)
             url = self._sources.url(source)
             facts = with_keyframes(source.facts, url, step, deadline)

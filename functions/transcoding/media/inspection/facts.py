@@ -105,6 +105,7 @@ class SourceFacts:
     first bit rate; `size` in bytes. `keyframes` are the times of all keyframes of the picture, in seconds
     from the first one, None where the container's index does not have them all; `entry_points` are the known
     places at which decoding can begin. `start` is where the container's timeline begins, in seconds.
+    `open_gops`: frames that follow a keyframe may need those before it.
     """
 
     container: str
@@ -118,3 +119,4 @@ class SourceFacts:
     start: float = 0.0
     subtitles: tuple[TextFacts, ...] = ()
     estimated: bool = False
+    open_gops: bool = False

@@ -2,8 +2,8 @@
 
 Run as a program of its own: `python -m transcoding.media.inspection.index URL STREAM [SECONDS]`. Prints the
 times of the keyframes in seconds from the first one, null where the container's index does not have them all,
-and the entry points (`EntryPoint`) as pairs of ticks. With SECONDS, and without an index, it looks up a
-keyframe every SECONDS in the source itself.
+the entry points (`EntryPoint`) as pairs of ticks, and whether groups of pictures are open. With SECONDS, and
+without an index, it looks up a keyframe every SECONDS in the source itself.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _CLOCKED, _RUN_UP = frozenset({"mpegts", "mpeg"}), 1.0
 _STRAY = 12.0
 #: Packets read from one place to find a keyframe.
 _MOST_PACKETS = 3000
+#: Codecs whose groups of pictures may be open, and how many of them are looked at.
+_OPENING, _LOOKED_AT = frozenset({"h264", "hevc"}), 5
 
 Points = list[tuple[int, int]]
 
@@ -86,6 +88,21 @@ def looked_up(container: InputContainer, stream: VideoStream, step: float) -> Po
     return points
 
 
+def are_open(container: InputContainer, stream: VideoStream, points: Points) -> bool:
+    """Return whether a frame that follows a keyframe is shown before it, at one of a few keyframes."""
+    later = points[1:]
+    for _, shown in later[:: max(1, len(later) // _LOOKED_AT)]:
+        container.seek(shown, stream=stream)
+        begin = None
+        for packet, _ in zip(container.demux(stream), range(_REORDERED), strict=False):
+            if packet.pts is None:
+                continue
+            begin = packet.pts if begin is None else begin
+            if packet.pts < begin:
+                return True
+    return False
+
+
 def main(url: str, stream_index: int, step: float | None) -> None:
     """Print what is known of the stream."""
     flags = input_options(url)
@@ -93,9 +110,10 @@ def main(url: str, stream_index: int, step: float | None) -> None:
     with av.open(url, options=options, timeout=NETWORK_TIMEOUT) as container:
         stream = next(s for s in container.streams.video if s.index == stream_index)
         times, points = from_index(container, stream)
+        opened = stream.codec_context.name in _OPENING and are_open(container, stream, points)
         if times is None and step:
             points = looked_up(container, stream, step)
-    json.dump({"times": times, "points": points}, sys.stdout)
+    json.dump({"times": times, "points": points, "open": opened}, sys.stdout)
 
 
 if __name__ == "__main__":

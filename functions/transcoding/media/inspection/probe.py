@@ -161,7 +161,8 @@ def with_keyframes(
         return source
     index = json.loads(done.stdout)
     points = tuple(EntryPoint(seek, complete_from) for seek, complete_from in index["points"])
-    return replace(source, keyframes=tuple(index["times"] or ()) or None, entry_points=points)
+    times = tuple(index["times"] or ()) or None
+    return replace(source, keyframes=times, entry_points=points, open_gops=index["open"])
 
 
 def _seconds_left(deadline: float) -> float:

@@ -204,7 +204,7 @@ H264 = PictureCodec(
     ),
     beside=("-sc_threshold", "0"),
     crfs=MappingProxyType({360: 20, _LARGEST: 21}),
-    crf_range=CrfRange(18.0, 34.0, usual=25.0, fall=1.0, halving=6.0, step=0.5),
+    crf_range=CrfRange(18.0, 34.0, usual=25.0, fall=0.8, halving=6.0, step=0.5),
     reordered=2,
     copyable_profiles=frozenset({"Constrained Baseline", "Baseline", "Main", "High"}),
     codec_string=_avc1,
@@ -247,7 +247,7 @@ AV1 = PictureCodec(
     ),
     beside=("-svtav1-params", f"{_SVT_AV1}:lp=2"),
     crfs=MappingProxyType({_LARGEST: 28}),
-    crf_range=CrfRange(18.0, 37.0, usual=32.0, fall=0.21, halving=14.6, step=1.0),
+    crf_range=CrfRange(18.0, 50.0, usual=37.0, fall=0.3, halving=13.0, step=1.0),
     ten_bits=True,
     # Of smaller ones, it overwrites its own memory.
     least_side=64,

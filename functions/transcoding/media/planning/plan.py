@@ -256,7 +256,9 @@ def _renditions(video: VideoFacts | None, target: Format, quality: int, codecs: 
         side = min((side for side in (SHORT_SIDE[quality], target.short_side) if side), default=None)
         return [("video", codec, output_size(video, side)) for codec in chosen[:1]]
     sides = adaptive_sides(min(output_size(video, None)))
-    return [(f"{codec.name}-{side}p", codec, output_size(video, side)) for codec in chosen for side in sides]
+    every = [(f"{codec.name}-{side}p", codec, output_size(video, side)) for codec in chosen for side in sides]
+    # Beside a codec that takes such a picture, another that does not is left out.
+    return [one for one in every if min(one[2]) >= one[1].least_side] or every
 
 
 def _useful(renditions: Sequence[_Rendition], choices: Mapping[str, Choice]) -> list[_Rendition]:
@@ -425,6 +427,8 @@ def _segments_obstacle(source: SourceFacts, video: VideoFacts, late: float) -> s
         # FFmpeg's muxer writes wrong times of its segments' first frames.
         (not video.constant_frame_rate, "its frame rate varies"),
         (source.keyframes is None, "the container has no index of its keyframes"),
+        # Each segment can be decoded without the others: RFC 8216, 4.3.5.1.
+        (source.open_gops, "its groups of pictures are open"),
         (
             copyable_segment_seconds(source.keyframes or (), source.duration) is None,
             f"its keyframes do not allow segments of at most {SEGMENT_SECONDS} s",

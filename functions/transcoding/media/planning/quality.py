@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from transcoding.media.inspection.colour import is_hdr
-from transcoding.media.inspection.facts import EntryPoint, SourceFacts
+from transcoding.media.inspection.facts import EntryPoint, SourceFacts, VideoFacts
 from transcoding.media.planning.codecs import Choice, CrfRange
 from transcoding.media.planning.cuts import begin, entry_point
 from transcoding.media.planning.plan import KEYFRAME_SECONDS, PicturePlan, Plan
@@ -28,11 +28,11 @@ _LARGEST = 1080
 #: A picture of n times as many pixels has about n to the power of this times the bit rate.
 _DENSITY = 0.75
 
-#: The length of a sample, seconds and at least frames. Shorter ones tell too little: an encoder saves on
+#: The length of a sample in seconds, and in frames at least. Shorter ones tell less: an encoder saves on
 #: frames that it sees no use for later on.
-_SAMPLE, _FEWEST_FRAMES = 0.75, 8
-#: How far from the keyframe before it a sample is, seconds: at the least and at the most. Keyframes are where
-#: scenes begin, often from black; and what is in between has to be decoded.
+_SHORTEST, _LONGEST, _FEWEST_FRAMES = 0.4, 0.75, 8
+#: How far from the keyframe before it a sample is, seconds: at the least, as keyframes are where scenes
+#: begin, often from black; and at the most where keyframes are not known: what is in between is decoded.
 _NEAREST, _FARTHEST = 0.25, 1.0
 #: The share of a sample, its beginning, that is compared: for the rest, see above.
 _COMPARED = 0.6
@@ -40,19 +40,25 @@ _COMPARED = 0.6
 _UNSEEN = 1.0
 #: The golden ratio, whose multiples' fractions are evenly spread however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
-#: The share of the source that all samples may have: a sample costs up to twice what encoding as much of the
-#: source does. The fewest samples, by the number of measurements, and the most of one measurement.
-_SHARE = 0.05
-_FEWEST, _MOST = {1: 3, 2: 6}, 16
+#: The share of the source that all samples may have: a sample costs about one and a half times what encoding
+#: as much of the source does. The fewest samples, by the number of measurements, and the most of one.
+_SHARE = 0.065
+_FEWEST, _MOST = {1: 1, 2: 3}, 16
+#: The share of the source that may be decoded on the way from keyframes to samples. Where keyframes are rare,
+#: samples are nearer to them, by one factor, and none are taken where it is below the other.
+_SKIPPED, _LEAST_WAY = 0.2, 0.1
 #: A measurement counts where at least this share of the samples could be encoded.
 _ENOUGH = 0.5
 #: How far what VMAF falls by may be from what it usually does, as factors.
 _FLATTEST, _STEEPEST = 0.3, 2.5
 #: Few samples may all be of hard scenes, or of easy ones: what they show counts for their number, that most
 #: sources need about the same CRF for this many more.
-_KNOWN = 1.5
+_KNOWN = 0.25
 #: VMAF falls ever faster: so many times as fast above the CRF that was measured as below it.
-_BEND = 1.6
+_BEND = 1.25
+#: VMAF of a sample is below that of the same frames in the whole by about this much: an encoder makes better
+#: use of its bits where it sees more of what is to come.
+_BRIEF = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,31 +103,61 @@ def samples(source: SourceFacts, plan: Plan, measurements: int) -> tuple[Sample,
     duration = (video.duration if video else None) or source.duration
     if video is None or not duration or source.estimated:
         return ()
-    # Where frames are few, a sample is longer.
-    length = max(_SAMPLE, _FEWEST_FRAMES / float(video.frame_rate))
+    # Where the source is short, so are samples; where its frames are few, they are longer.
+    length = min(max(_SHORTEST, _SHARE * duration), _LONGEST)
+    frames = max(_FEWEST_FRAMES, int(length * video.frame_rate))
+    length = float(frames / video.frame_rate)
     count = min(_MOST, int(_SHARE * duration / length / measurements))
     if count < _FEWEST[measurements]:
         return ()
-    ticks = (duration - _FARTHEST - length) / float(video.time_base)
+    last = duration - length
     # Not equally far apart: what is shown may repeat itself.
-    places = [begin(source) + int((n + (n + 1) * _GOLDEN % 1) / count * ticks) for n in range(count)]
-    points: list[EntryPoint | None] = [
-        entry_point(source, place) if source.entry_points else EntryPoint(place, place) for place in places
-    ]
-    points = list(dict.fromkeys(points))
-    if len(points) < _FEWEST[measurements]:
-        return ()
-    frames = max(_FEWEST_FRAMES, round(_SAMPLE * video.frame_rate))
-    compared = math.ceil(_COMPARED * frames)
+    places = [(n + (n + 1) * _GOLDEN % 1) / count * last for n in range(count)]
+    found = (
+        _from_points(source, video, places)
+        if source.entry_points
+        else _from_anywhere(source, video, places, last)
+    )
     return tuple(
-        Sample(point, round(_distance(number) * video.frame_rate), frames, compared)
-        for number, point in enumerate(points)
+        Sample(point, round(distance * video.frame_rate), frames, math.ceil(_COMPARED * frames))
+        for point, distance in found
     )
 
 
-def _distance(number: int) -> float:
-    """Return how far from its keyframe a sample is, in seconds: near and far ones by turns, none twice."""
-    return _NEAREST + (_FARTHEST - _NEAREST) * (number * _GOLDEN % 1)
+def _from_points(
+    source: SourceFacts, video: VideoFacts, places: Sequence[float]
+) -> list[tuple[EntryPoint | None, float]]:
+    """Return the entry point before each place, and how far after it a sample is: all in seconds.
+
+    They are none where nearly all of them would be at the source's beginning.
+    """
+    first, base, found = begin(source), float(video.time_base), []
+    for place in places:
+        point = entry_point(source, first + int(place / base))
+        found.append((point, place - ((point.complete_from - first) * base if point else 0.0)))
+    duration = video.duration or source.duration or 0.0
+    way = min(1.0, _SKIPPED * duration / (sum(distance for _, distance in found) or 1.0))
+    if way < _LEAST_WAY:
+        return []
+    return list(dict.fromkeys((point, max(_NEAREST, way * distance)) for point, distance in found))
+
+
+def _from_anywhere(
+    source: SourceFacts, video: VideoFacts, places: Sequence[float], last: float
+) -> list[tuple[EntryPoint | None, float]]:
+    """Return points for seeks that are to find the keyframes before some places, and distances, as above."""
+    first, share = begin(source), max(0.0, 1 - _FARTHEST / last) if last else 0.0
+    ticks = [first + int(place * share / video.time_base) for place in places]
+    # Near and far ones by turns, none twice.
+    return [
+        (EntryPoint(tick, tick), _NEAREST + (_FARTHEST - _NEAREST) * (number * _GOLDEN % 1))
+        for number, tick in enumerate(dict.fromkeys(ticks))
+    ]
+
+
+def is_measured(source: SourceFacts, plan: Plan) -> bool:
+    """Return whether samples of a source are to be measured."""
+    return bool(first_crfs(plan) and samples(source, plan, 1))
 
 
 def first_crfs(plan: Plan) -> dict[str, float]:
@@ -129,7 +165,7 @@ def first_crfs(plan: Plan) -> dict[str, float]:
 
     Not of HDR, of which VMAF knows nothing, and not of the largest, which `choices` derives.
     """
-    ranges = {picture.name: picture.codec.crf_range for picture in plan.pictures if _is_measured(picture)}
+    ranges = {picture.name: picture.codec.crf_range for picture in plan.pictures if _has_samples(picture)}
     return {name: limits.usual for name, limits in ranges.items() if limits}
 
 
@@ -137,7 +173,7 @@ def _can_be_chosen(picture: PicturePlan) -> bool:
     return not picture.copied and not is_hdr(picture.colour)
 
 
-def _is_measured(picture: PicturePlan) -> bool:
+def _has_samples(picture: PicturePlan) -> bool:
     small = min(picture.width, picture.height) <= _LARGEST
     return _can_be_chosen(picture) and (small or not picture.aligned)
 
@@ -195,7 +231,7 @@ def choices(plan: Plan, measured: Mapping[str, Sequence[Measured]]) -> dict[str,
         choice = choose(picture, measured.get(picture.name, ()))
         if choice:
             largest[codec] = choice, pixels
-        elif codec in largest and _can_be_chosen(picture) and not _is_measured(picture):
+        elif codec in largest and _can_be_chosen(picture) and not _has_samples(picture):
             smaller, its_pixels = largest[codec]
             bit_rate = smaller.bit_rate * (pixels / its_pixels) ** _DENSITY
             choice = Choice(smaller.crf, round(min(bit_rate, picture.rung.max_bit_rate)))
@@ -217,7 +253,7 @@ def choose(picture: PicturePlan, points: Sequence[Measured]) -> Choice | None:
 
 def _crf(limits: CrfRange, points: Sequence[Measured]) -> float:
     """Return the highest CRF that gives the quality aimed at, as far as that is known."""
-    mean = _reaching(limits, [(point.crf, point.mean) for point in points], TARGET)
+    mean = _reaching(limits, [(point.crf, point.mean) for point in points], TARGET - _BRIEF)
     count = max(point.samples for point in points)
     mean = (count * mean + _KNOWN * limits.usual) / (count + _KNOWN)
     worst = _reaching(limits, [(point.crf, point.worst) for point in points], FLOOR + _UNSEEN)
