@@ -65,8 +65,10 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("part_seconds", [None, 0.1])
-def test_each_frame_of_a_variable_rate_keeps_its_time(clips, transcode, part_seconds):
-    source = clips("variable.mp4", f"-f lavfi -i {SOURCES['variable.mp4']} {{0}}")
+@pytest.mark.parametrize(("size", "shown"), [("320x180", 0.6), ("360x640", 0.4)])
+def test_each_frame_of_a_variable_rate_keeps_its_time(clips, transcode, size, shown, part_seconds):
+    rate = f"testsrc2=s={size}:r=60:d=13 -vf select='gt(random(1)\\,{shown})' -fps_mode vfr {X264} -g 60"
+    source = clips("variable.mp4", f"-f lavfi -i {rate} {{0}}")
     result = transcode(source, "m3u8", 5, attempt=2, part_seconds=part_seconds)
     entry = result.folder / "video/index.m3u8"
     times = [

@@ -61,3 +61,8 @@ def test_a_player_must_know_pq_and_may_take_hlg_for_sdr():
         assert [element.get("value") for element in hdr.iter(f"{MPD}{kind}")] == ["9", curve, "9"]
         assert not list(plain.iter(f"{MPD}EssentialProperty"))
         assert not list(plain.iter(f"{MPD}SupplementalProperty"))
+        # Without SDR beside it, a player that does not know PQ had better show it than nothing.
+        (alone,) = ElementTree.fromstring(manifest([deep], None)).iter(f"{MPD}AdaptationSet")
+        told = [element.get("value") for element in alone.iter(f"{MPD}SupplementalProperty")]
+        assert told == ["9", curve, "9"]
+        assert not list(alone.iter(f"{MPD}EssentialProperty"))

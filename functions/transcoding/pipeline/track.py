@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -222,12 +223,11 @@ class TrackWriter:
 
     def _retimed(self, fragment: fragments.Fragment) -> fragments.Fragment:
         """Return a fragment of the picture with its times in the result."""
-        if self._segments:
-            seconds = self._packets.of(self._content.samples)[0] - self._packets.first[0]
-            ticks = self._first_shown + round(seconds * self._facts.timescale)
-            fragment = fragment.shown_from(ticks)
-        else:
+        if not self._segments:
             self._first_shown, _ = fragment.shown()
+        begin, scale = self._packets.first[0], self._facts.timescale
+        times = [time - begin for time, *_ in self._packets.following(len(fragment.samples))]
+        fragment = fragment.shown_at([self._first_shown + round(time * scale) for time in times])
         return fragment.placed(self._start, self._first_shown, self._delay) if self._span else fragment
 
     def store_init(self) -> None:
@@ -265,17 +265,27 @@ class _Times:
 
     def of(self, number: int) -> tuple[Fraction, ...]:
         """Return the times, in seconds, of the frame of that number; empty if they are not noted yet."""
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._place)
-                for line in islice(file, number + 1 - self._read):
-                    if not line.endswith(b"\n"):
-                        break
-                    numbers = line.split()
-                    self._read += 1
-                    self._place += len(line)
-                    ticks = zip(numbers[::2], numbers[1::2], strict=True)
-                    self._line = tuple(int(n) * Fraction(base.decode()) for n, base in ticks)
-        except FileNotFoundError:
-            return ()
+        with suppress(FileNotFoundError):
+            for times in self._more(number + 1 - self._read):
+                self._line = times
         return self._line if self._read > number else ()
+
+    def following(self, count: int) -> list[tuple[Fraction, ...]]:
+        """Return the times of so many frames more. Raises OSError where FFmpeg has not noted them."""
+        lines = list(self._more(count))
+        if len(lines) < count:
+            # What FFmpeg tells of its packets does not fit into a full /tmp, and FFmpeg does not mind.
+            raise OSError(errno.ENOSPC, "FFmpeg has not told of all its packets")
+        return lines
+
+    def _more(self, count: int) -> Iterator[tuple[Fraction, ...]]:
+        with self._path.open("rb") as file:
+            file.seek(self._place)
+            for line in islice(file, max(0, count)):
+                if not line.endswith(b"\n"):
+                    break
+                numbers = line.split()
+                self._read += 1
+                self._place += len(line)
+                ticks = zip(numbers[::2], numbers[1::2], strict=True)
+                yield tuple(int(n) * Fraction(base.decode()) for n, base in ticks)

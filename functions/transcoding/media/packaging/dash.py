@@ -44,11 +44,12 @@ def manifest(
         },
     )
     period = SubElement(mpd, "Period", {"id": "0", "start": "PT0S"})
+    has_sdr = any(r.picture.video_range == "SDR" for r in pictures if r.picture)
     families = [list(group) for _, group in groupby(pictures, key=lambda rendition: rendition.codec_family)]
     for priority, renditions in enumerate(families, 1):
         adaptation_set = _adaptation_set(period, "video", renditions[0])
         _set_limits(adaptation_set, [r.picture for r in renditions if r.picture])
-        _tell_colours(adaptation_set, renditions[0])
+        _tell_colours(adaptation_set, renditions[0], has_sdr=has_sdr)
         if len(families) > 1:
             # The same film in several codecs: a player takes the last that it can decode.
             adaptation_set.set("selectionPriority", str(priority))
@@ -77,15 +78,17 @@ def _set_limits(adaptation_set: Element, pictures: Sequence[Picture]) -> None:
     adaptation_set.set("par", f"{shape.numerator}:{shape.denominator}")
 
 
-def _tell_colours(adaptation_set: Element, rendition: Rendition) -> None:
+def _tell_colours(adaptation_set: Element, rendition: Rendition, *, has_sdr: bool) -> None:
     """Tell that a picture is HDR (DASH-IF interoperability points, HDR profiles; ISO/IEC 23091-2's numbers).
 
-    HLG also looks right where it is taken for SDR; PQ does not, so a player must know it.
+    HLG also looks right where it is taken for SDR; PQ does not, so a player that does not know it must take
+    SDR, where there is some: a set with a property that it must know would leave it without any picture.
     """
     video_range = rendition.picture.video_range if rendition.picture else "SDR"
     if video_range == "SDR":
         return
-    kind, curve = ("EssentialProperty", 16) if video_range == "PQ" else ("SupplementalProperty", 18)
+    kind = "EssentialProperty" if video_range == "PQ" and has_sdr else "SupplementalProperty"
+    curve = 16 if video_range == "PQ" else 18
     colours = (("ColourPrimaries", 9), ("TransferCharacteristics", curve), ("MatrixCoefficients", 9))
     for place, (name, value) in enumerate(colours):
         scheme = {"schemeIdUri": f"urn:mpeg:mpegB:cicp:{name}", "value": str(value)}

@@ -124,15 +124,18 @@ class Fragment:
             _reordered(self.times),
         )
 
-    def shown_from(self, time: int) -> Fragment:
-        """Return it with its first sample shown at `time`, in ticks.
+    def shown_at(self, times: Sequence[int]) -> Fragment:
+        """Return it with its samples, in the order of decoding, shown at these times, in ticks.
 
-        FFmpeg's muxer writes a wrong time of a segment's first frame where the frame rate varies.
+        FFmpeg's muxer writes wrong times of a segment's first frames where the frame rate varies.
         """
-        first, *others = self.samples
-        begin, next_begin = min(self.decode_time, time), self.decode_time + first.duration
-        first = replace(first, duration=next_begin - begin, composition=time - begin)
-        return Fragment(begin, (first, *others))
+        begin = min(self.decode_time, times[0])
+        decoded = pairwise([begin, *self.decode_times[1:]])
+        samples = tuple(
+            replace(sample, duration=end - start, composition=time - start)
+            for sample, time, (start, end) in zip(self.samples, times, decoded, strict=True)
+        )
+        return Fragment(begin, samples)
 
     def placed(self, start: int, reorder: int, delay: int) -> Fragment:
         """Return a fragment of an encode that begins at 0, moved so that its first frame is shown at `start`.
