@@ -79,6 +79,17 @@ def test_what_lies_ends_as_a_failure(transcode, tmp_path, name, data, code, form
     assert 2001 <= failure.value.code <= 2009
 
 
+@pytest.mark.parametrize("format", ["mp3", "wav", "ts", "m3u8"])
+def test_sound_of_which_nothing_can_be_decoded_is_damaged(clips, transcode, format):
+    clip = clips("sound.m4a", "-f lavfi -i sine=d=0.5 -c:a aac -movflags +faststart {0}")
+    data = clip.read_bytes()
+    broken = clip.with_name("broken.m4a")
+    broken.write_bytes(data[: data.index(b"mdat") + 4])
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(broken, format, 5, attempt=2)
+    assert failure.value.code is Failure.DAMAGED
+
+
 def test_a_thousand_hours_are_refused(clips, transcode):
     clip = clips(
         "long.mkv", "-f lavfi -i color=s=64x64:r=1/1000:d=3600000 -c:v libx264 -preset ultrafast {0}"

@@ -85,6 +85,9 @@ def check_result(plan: Plan, frames: int, duration: float, complaints: str = "")
         raise TaskFailedError(
             Failure.DAMAGED, "The source's picture could not be decoded. Export or upload it again."
         )
+    # FFmpeg is content with a source of whose sound it can decode nothing.
+    if not plan.pictures and not duration:
+        raise TaskFailedError(Failure.DAMAGED, "The source could not be decoded. Export or upload it again.")
     is_promise = not (plan.estimated or command.JUMPS.search(complaints))
     promised = (plan.duration or 0.0) if is_promise else 0.0
     if promised - duration > max(_SHORTFALL_SECONDS, _SHORTFALL * promised):
