@@ -66,6 +66,17 @@ def flac(samples):
             ),
             Failure.DAMAGED,
         ),
+        # So it calls a length that reaches beyond the end.
+        (
+            "beyond.mkv",
+            bytes.fromhex(
+                "1a45dfa3a34286810142f7810142f2810442f381084282886d6174726f736b6142878104428581021853"
+                "806701000000000060e0114d9b74c0bf84a035f4db4dbb8b53ab841549a96653ac81a14dbb8b53ab8416"
+                "54ae6b53ac81ef4dbb8c53ab841254c36753ac8201fb4dbb8c53ab841c53bb6b53ac82609eec01000000"
+                "0000005300000000000000000000000000000000000000000000000000000000000000000000"
+            ),
+            Failure.DAMAGED,
+        ),
         ("stco.mp4", struct.pack(">I4s4s4sI4s4s", 24, b"ftyp", b"isom", b"isom", 0, b"isom", b"mp41"), None),
     ],
 )

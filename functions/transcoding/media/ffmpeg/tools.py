@@ -145,8 +145,8 @@ _PASSING = re.compile(
 
 #: What reads the network says so where it fails.
 _NETWORK = re.compile(r"\[(?:https?|tls|tcp) @ ")
-#: A file that ends inside its header is an "I/O error" to Matroska's demuxer, as it would be on any try.
-_ENDS_EARLY = re.compile("File ended prematurely at pos")
+#: A file that ends inside its header, or that says so, is an "I/O error" to Matroska's demuxer, on any try.
+_ENDS_EARLY = re.compile("File ended prematurely at pos|Truncating packet of size")
 
 #: The `error_info` of ENCRYPTED.
 ENCRYPTED_INFO = "The source is encrypted (DRM). Send it without encryption."

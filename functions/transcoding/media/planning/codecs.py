@@ -225,7 +225,7 @@ HEVC = PictureCodec(
     # Apple plays no other: HLS authoring specification 1.10.
     tag="hvc1",
     crfs=MappingProxyType({_LARGEST: 20}),
-    crf_range=CrfRange(16.0, 32.0, usual=23.0, fall=0.7, halving=5.0, step=0.5),
+    crf_range=CrfRange(16.0, 36.0, usual=23.0, fall=0.7, halving=5.0, step=0.5),
     ten_bits=True,
     least_side=16,
     cost=2.0,
