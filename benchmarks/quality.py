@@ -30,7 +30,7 @@ from transcoding.media.planning.codecs import Choice
 from transcoding.media.planning.formats import FORMATS
 from transcoding.media.planning.ladder import SHORT_SIDE
 from transcoding.media.planning.plan import Plan, plan
-from transcoding.media.planning.quality import is_measured
+from transcoding.media.planning.quality import needs_keyframes
 from transcoding.pipeline.quality import QualityChooser
 
 #: One frame of so many is compared.
@@ -97,9 +97,8 @@ def chosen(clip: Path, quality: int, codec: str) -> tuple[Choice | None, float]:
     facts = probe(TOOLS, str(clip), clip.stat().st_size)
     planned = plan(facts, FORMATS["mp4"], quality, codecs=codec, may_copy=False)
     before, deadline = _cpu(), time.monotonic() + _PATIENCE
-    if not is_measured(facts, planned):
-        return None, 0.0
-    facts = with_keyframes(facts, str(clip))
+    if needs_keyframes(facts, planned):
+        facts = with_keyframes(facts, str(clip))
     choices = QualityChooser(TOOLS).choices(facts, planned, str(clip), _ignore, 0.0, deadline)
     return choices.get(planned.pictures[0].name), _cpu() - before
 

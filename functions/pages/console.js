@@ -29,6 +29,7 @@ const ADAPTIVE_FORMATS = new Set(["m3u8", "mpd"]);
 const main = document.getElementById("main");
 const unfinished = (task) => task.status < 2;
 const name = (task) => decodeURIComponentSafe(task.origin_url.split(/[?#]/)[0].split("/").filter(Boolean).pop() ?? task.origin_url);
+const folder = (task) => task.origin_url.split(/[?#]/)[0].replace(/[^/]*\/?$/, "");
 const decodeURIComponentSafe = (text) => {
   try {
     return decodeURIComponent(text);
@@ -200,7 +201,7 @@ function listView(page) {
     const focused = before?.element.contains(document.activeElement) ? document.activeElement.className : null;
     const element = h("div.row", { role: "row" },
       h("span", { role: "cell" }, h("input.pick", { type: "checkbox", value: task.id, checked: chosen.has(task.id), "aria-label": words.select(name(task)), onchange: (event) => choose(task.id, event.target.checked) })),
-      h("span.source", { role: "cell" }, h("a.title", { href: `#/tasks/${task.id}`, title: task.origin_url }, name(task)), task.status === 3 ? h("span.why", { lang: "en" }, task.error_info) : null),
+      h("span.source", { role: "cell" }, h("a.title", { href: `#/tasks/${task.id}`, title: task.origin_url }, name(task)), task.status === 3 ? h("span.why", { lang: "en" }, task.error_info) : h("span.where", {}, `${task.id} · ${folder(task)}`)),
       h("span", { role: "cell" }, state(task)),
       h("span.order", { role: "cell" }, ordered(task)),
       h("span.when", { role: "cell" }, h("time", { dateTime: task.created_at }, date(task.created_at))));

@@ -377,6 +377,26 @@ def test_many_are_listed_by_pages_and_deleted_by_keyboard(open_console: Any, api
     assert len(left & set(ids)) <= 2
 
 
+@pytest.mark.parametrize("width", [800, 1280])
+def test_in_the_list_no_text_covers_another(open_console: Any, api: Any, width: int) -> None:
+    assert api("POST", "create-transcode", {"origin_url": "s3://no-such-bucket/clip.mp4", "format": "mp4"})
+    page = open_console()
+
+    def in_all_states(route: Any) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        first = told["results"][0]
+        told["results"] = [first | {"id": f"task{n}", "status": n, "progress": 0.998} for n in range(4)]
+        route.fulfill(response=answer, json=told)
+
+    page.route(re.compile("get-transcodes"), in_all_states)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.reload()
+    expect(page.locator(".rows .row .badge")).to_have_text(["Waiting", "Running", "Succeeded", "Failed"])
+    cells = "[...document.querySelectorAll('.row > *')].filter(one => one.scrollWidth > one.clientWidth + 1)"
+    assert page.evaluate(f"{cells}.map(one => one.textContent)") == []
+
+
 def test_it_speaks_chinese_on_a_telephone_in_the_dark(open_console: Any, api: Any, wait: Any) -> None:
     failed = api("POST", "create-transcode", {"origin_url": "s3://no-such-bucket/clip.mp4"})[1]["id"]
     assert wait(failed)["status"] == 3

@@ -156,6 +156,11 @@ def test_few_samples_do_not_lead_as_far_from_what_is_usual():
     assert (few, many) == (21.5, 20.5)
 
 
+def test_a_sample_or_two_lead_to_no_more_bits_than_the_constant():
+    few, more = (choose(PICTURE, [measured(25.0, 85.0, samples=count)]).crf for count in (2, 3))
+    assert (few, more) == (H264.crf(1080), LIMITS.lowest)
+
+
 def test_what_is_near_the_target_is_measured_once():
     assert next_crfs(LONG, {"video": [measured(25.0, 94.2)]}) == {}
     assert next_crfs(LONG, {"video": [measured(25.0, 97.0)]}) == {"video": 28.5}

@@ -22,6 +22,7 @@ from transcoding.media.inspection.facts import EntryPoint, SourceFacts
 from transcoding.media.inspection.probe import with_keyframes
 from transcoding.media.packaging.hls import Subtitles
 from transcoding.media.packaging.thumbnails import CONTENT_TYPE, Sheets
+from transcoding.media.planning import quality
 from transcoding.media.planning.cuts import (
     Span,
     begin,
@@ -37,7 +38,6 @@ from transcoding.media.planning.cuts import (
 )
 from transcoding.media.planning.formats import FORMATS, Packaging
 from transcoding.media.planning.plan import Plan, needs_keyframes, plan
-from transcoding.media.planning.quality import is_measured
 from transcoding.media.planning.size import least_size
 from transcoding.model import Output, OutputRendition, Part, PartKind, Task
 from transcoding.pipeline.encode import check_result, encode, reached
@@ -181,7 +181,7 @@ class Transcoder:
         copies = task.attempt == 1 and needs_keyframes(
             source.facts, FORMATS[task.format], task.quality, task.codecs
         )
-        if length or copies or is_measured(source.facts, planned):
+        if length or copies or quality.needs_keyframes(source.facts, planned):
             step = length and look_up_step(source.facts, length)
             url = self._sources.url(source)
             facts = with_keyframes(source.facts, url, step, deadline)

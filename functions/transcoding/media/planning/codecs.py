@@ -247,7 +247,7 @@ AV1 = PictureCodec(
     ),
     beside=("-svtav1-params", f"{_SVT_AV1}:lp=2"),
     crfs=MappingProxyType({_LARGEST: 28}),
-    crf_range=CrfRange(18.0, 50.0, usual=37.0, fall=0.3, halving=13.0, step=1.0),
+    crf_range=CrfRange(18.0, 50.0, usual=37.0, fall=0.4, halving=13.0, step=1.0),
     ten_bits=True,
     # Of smaller ones, it overwrites its own memory.
     least_side=64,

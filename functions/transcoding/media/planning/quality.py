@@ -33,7 +33,7 @@ _DENSITY = 0.75
 _SHORTEST, _LONGEST, _FEWEST_FRAMES = 0.4, 0.75, 8
 #: How far from the keyframe before it a sample is, seconds: at the least, as keyframes are where scenes
 #: begin, often from black; and at the most where keyframes are not known: what is in between is decoded.
-_NEAREST, _FARTHEST = 0.25, 1.0
+_NEAREST, _FARTHEST = 0.25, 2.0
 #: The share of a sample, its beginning, that is compared: for the rest, see above.
 _COMPARED = 0.6
 #: Seconds that samples have not seen are worse than the worst of them by about this much.
@@ -47,6 +47,8 @@ _FEWEST, _MOST = {1: 1, 2: 3}, 16
 #: The share of the source that may be decoded on the way from keyframes to samples. Where keyframes are rare,
 #: samples are nearer to them, by one factor, and none are taken where it is below the other.
 _SKIPPED, _LEAST_WAY = 0.2, 0.1
+#: So many samples tell little; where there are no more, they are taken without looking for keyframes.
+_BLIND = 2
 #: A measurement counts where at least this share of the samples could be encoded.
 _ENOUGH = 0.5
 #: How far what VMAF falls by may be from what it usually does, as factors.
@@ -146,18 +148,21 @@ def _from_anywhere(
     source: SourceFacts, video: VideoFacts, places: Sequence[float], last: float
 ) -> list[tuple[EntryPoint | None, float]]:
     """Return points for seeks that are to find the keyframes before some places, and distances, as above."""
-    first, share = begin(source), max(0.0, 1 - _FARTHEST / last) if last else 0.0
-    ticks = [first + int(place * share / video.time_base) for place in places]
-    # Near and far ones by turns, none twice.
+    first, farthest = begin(source), min(_FARTHEST, _SKIPPED * last)
+    ticks = [first + int(place * (1 - farthest / last) / video.time_base) for place in places]
+    # Far and near ones by turns, none twice: keyframes may be rare.
     return [
-        (EntryPoint(tick, tick), _NEAREST + (_FARTHEST - _NEAREST) * (number * _GOLDEN % 1))
+        (EntryPoint(tick, tick), farthest - (farthest - _NEAREST) * (number * _GOLDEN % 1))
         for number, tick in enumerate(dict.fromkeys(ticks))
     ]
 
 
-def is_measured(source: SourceFacts, plan: Plan) -> bool:
-    """Return whether samples of a source are to be measured."""
-    return bool(first_crfs(plan) and samples(source, plan, 1))
+def needs_keyframes(source: SourceFacts, plan: Plan) -> bool:
+    """Return whether samples of a source are to be measured for which it should be known where keyframes are.
+
+    For one or two samples, to find that out costs as much as it is worth.
+    """
+    return bool(first_crfs(plan)) and len(samples(source, plan, 1)) > _BLIND
 
 
 def first_crfs(plan: Plan) -> dict[str, float]:
@@ -185,7 +190,7 @@ def next_crfs(plan: Plan, measured: Mapping[str, Sequence[Measured]]) -> dict[st
         points = measured.get(picture.name, ())
         limits = picture.codec.crf_range
         if points and limits:
-            crf = _crf(limits, points)
+            crf = _crf(picture, limits, points)
             near = min(abs(point.crf - crf) for point in points)
             if near * limits.fall > _CLOSE:
                 crfs[picture.name] = crf
@@ -245,20 +250,24 @@ def choose(picture: PicturePlan, points: Sequence[Measured]) -> Choice | None:
     limits = picture.codec.crf_range
     if limits is None or not points:
         return None
-    crf = _crf(limits, points)
+    crf = _crf(picture, limits, points)
     near = min(points, key=lambda point: abs(point.crf - crf))
     bit_rate = near.bit_rate * 2 ** ((near.crf - crf) / limits.halving)
     return Choice(crf, round(min(bit_rate, picture.rung.max_bit_rate)))
 
 
-def _crf(limits: CrfRange, points: Sequence[Measured]) -> float:
-    """Return the highest CRF that gives the quality aimed at, as far as that is known."""
+def _crf(picture: PicturePlan, limits: CrfRange, points: Sequence[Measured]) -> float:
+    """Return the highest CRF that gives the quality aimed at, as far as that is known.
+
+    A sample or two do not show that a source needs more than the codec's constant.
+    """
     mean = _reaching(limits, [(point.crf, point.mean) for point in points], TARGET - _BRIEF)
     count = max(point.samples for point in points)
     mean = (count * mean + _KNOWN * limits.usual) / (count + _KNOWN)
     worst = _reaching(limits, [(point.crf, point.worst) for point in points], FLOOR + _UNSEEN)
     stepped = round(min(mean, worst) / limits.step) * limits.step
-    return min(max(stepped, limits.lowest), limits.highest)
+    least = limits.lowest if count > _BLIND else picture.codec.crf(min(picture.width, picture.height))
+    return min(max(stepped, least), limits.highest)
 
 
 def _reaching(limits: CrfRange, points: Sequence[tuple[float, float]], wanted: float) -> float:
