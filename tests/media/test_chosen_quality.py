@@ -83,11 +83,11 @@ def test_each_rendition_of_an_adaptive_task_has_its_own_factor_in_all_parts(clip
 @FOUND
 @pytest.mark.parametrize("keyframes", [48, 9999])
 def test_a_clip_of_ten_seconds_gets_about_the_quality_aimed_at(clips, transcode, keyframes):
-    recipe = MINUTE.format(filters="").replace("-t 60", "-ss 8 -t 10").replace("-g 48", f"-g {keyframes}")
-    clip = clips("ten.mkv", recipe)
+    recipe = MINUTE.format(filters=",fps=1,fps=24").replace("-t 60", "-t 10")
+    clip = clips("ten.mkv", recipe.replace("-g 48", f"-g {keyframes}"))
     result = transcode(clip, "mp4", 5, attempt=2)
     assert set(factors(result.folder)) != CONSTANT
-    assert 92.5 <= vmaf(result, clip, 5) <= 96
+    assert 92.5 <= vmaf(result, clip, 5) <= 97
 
 
 @FOUND
