@@ -35,7 +35,8 @@ from local.package import ROOT
 from local.stack import Stack
 from tests.chaos.orders import CLIPS, TORN, WISHES, Look, Wish, clips, look
 from tests.chaos.proxy import Proxy
-from tests.chaos.weather import Blow, Weather, small_disk
+from tests.chaos.weather import Blow, Weather
+from tests.conftest import small_disk
 from tests.integration.inside import call_api, sweep
 
 LEASE = 10

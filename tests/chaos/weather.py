@@ -7,7 +7,6 @@ import random
 import re
 import resource
 import signal
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -140,17 +139,3 @@ def _go_on(pids: list[int]) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path | None]:
-    """Mount a disk of a size, as mount(8) takes it, on a folder; None where that is not allowed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        yield None
-        return
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)

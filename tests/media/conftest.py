@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +21,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.conftest import ENVIRONMENT, TABLE, TABLE_SCHEMA
+from tests.conftest import ENVIRONMENT, TABLE, TABLE_SCHEMA, small_disk
 from transcoding.data import clients
 from transcoding.data.object_store import ObjectStore
 from transcoding.media.ffmpeg.tools import Tools
@@ -255,21 +256,15 @@ def worker(s3: Any, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Make a folder on a disk of its own, of a size as mount(8) takes it."""
-    mounted: list[Path] = []
+    with ExitStack() as mounted:
 
-    def make(size: str) -> Path:
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
+        def make(size: str) -> Path:
+            folder = mounted.enter_context(small_disk(tmp_path / f"disk{next(_numbers)}", size))
+            if folder is None:
+                pytest.skip("a small disk cannot be mounted here")
+            return folder
 
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        yield make
 
 
 _numbers = itertools.count()
