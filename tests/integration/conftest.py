@@ -25,7 +25,7 @@ SIGNED = ("X-Amz-Signature=", "X-Amz-Credential=", "X-Amz-Security-Token=", "AWS
 #: The size of a part of an upload, bytes.
 PART = 8 * 1024**2
 #: Longer than anything here takes on two busy cores; a test that gets here is stuck.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 class Api(Protocol):

@@ -76,7 +76,7 @@ def test_each_stretch_of_a_long_source_has_a_sample(keyframes):
     assert times[-1] + found[-1].frames / 30 < 600
 
 
-@pytest.mark.parametrize("changes", [{"duration": 6.0}, {"duration": None}, {"estimated": True}])
+@pytest.mark.parametrize("changes", [{"duration": 7.0}, {"duration": None}, {"estimated": True}])
 def test_a_source_that_is_short_or_of_unknown_length_has_no_samples(changes):
     facts = replace(source(600.0), **changes)
     facts = replace(facts, video=replace(facts.video, duration=changes.get("duration")))
@@ -84,7 +84,7 @@ def test_a_source_that_is_short_or_of_unknown_length_has_no_samples(changes):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "measurements", "count"), [(6.5, 1, 1), (12.0, 1, 1), (30.0, 1, 2), (70.0, 2, 3)]
+    ("seconds", "measurements", "count"), [(8.0, 1, 1), (12.0, 1, 1), (30.0, 1, 2), (70.0, 2, 3)]
 )
 def test_short_sources_have_few_samples_in_their_midst(seconds, measurements, count):
     facts = source(seconds, keyframes=every(seconds, 1.0))

@@ -30,7 +30,7 @@ _DENSITY = 0.75
 
 #: The length of a sample in seconds, and in frames at least. Shorter ones tell less: an encoder saves on
 #: frames that it sees no use for later on.
-_SHORTEST, _LONGEST, _FEWEST_FRAMES = 0.4, 0.75, 8
+_SHORTEST, _LONGEST, _FEWEST_FRAMES = 0.5, 0.75, 8
 #: How far from the keyframe before it a sample is, seconds: at the least, as keyframes are where scenes
 #: begin, often from black; and at the most where keyframes are not known: what is in between is decoded.
 _NEAREST, _FARTHEST = 0.25, 2.0
