@@ -103,6 +103,13 @@ def test_where_keyframes_are_rare_samples_are_nearer_to_them_but_not_in_one_plac
     assert 4 * 30 < sum(sample.skipped for sample in found) <= 8 * 30
 
 
+def test_little_is_decoded_on_the_way_to_the_samples_of_a_long_source():
+    facts = source(10_800.0, keyframes=every(10_800, 100.0))
+    found = samples(facts, plan_of(facts), 2)
+    assert len(found) == 16
+    assert all(sample.skipped <= 5 * 30 for sample in found)
+
+
 def test_a_source_that_can_be_entered_at_its_beginning_only_has_no_samples():
     facts = source(3600.0, keyframes=[0.0])
     assert samples(facts, plan_of(facts), 1) == ()

@@ -45,8 +45,9 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 _SHARE = 0.065
 _FEWEST, _MOST = {1: 1, 2: 3}, 16
 #: The share of the source that may be decoded on the way from keyframes to samples. Where keyframes are rare,
-#: samples are nearer to them, by one factor, and none are taken where it is below the other.
-_SKIPPED, _LEAST_WAY = 0.2, 0.1
+#: samples are nearer to them, by one factor, and none are taken where it is below the other; and none is
+#: farther from its keyframe than so many seconds.
+_SKIPPED, _LEAST_WAY, _LONGEST_WAY = 0.2, 0.1, 5.0
 #: So many samples tell little; where there are no more, they are taken without looking for keyframes.
 _BLIND = 2
 #: A measurement counts where at least this share of the samples could be encoded.
@@ -141,7 +142,7 @@ def _from_points(
     way = min(1.0, _SKIPPED * duration / (sum(distance for _, distance in found) or 1.0))
     if way < _LEAST_WAY:
         return []
-    return list(dict.fromkeys((point, max(_NEAREST, way * distance)) for point, distance in found))
+    return list(dict.fromkeys((p, min(max(_NEAREST, way * distance), _LONGEST_WAY)) for p, distance in found))
 
 
 def _from_anywhere(
