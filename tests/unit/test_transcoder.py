@@ -85,6 +85,15 @@ def test_what_could_not_be_copied_is_encoded(transcoder, prepared, number, tries
     assert transcoder.recall(prepared.task, part).plan.copies is copies
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_the_third_try_of_any_part_goes_without_what_two_may_have_failed_over(transcoder, prepared, number):
+    task = replace(prepared.task, thumbnails=True)
+    parts = transcoder.parts(prepared)
+    transcoder.store(prepared, parts)
+    made = [transcoder.recall(task, replace(parts[number], faults=n)).plan.thumbnails for n in range(3)]
+    assert made == [True, True, False]
+
+
 @pytest.mark.parametrize("stored_by_another", [None, b"", b"{}", b'{"bucket": "source"}'])
 def test_what_another_version_has_stored_is_recognised(transcoder, stored, prepared, stored_by_another):
     parts = transcoder.parts(prepared)
