@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,8 @@ WISHES = [
 ]
 
 
+#: Sound is compared at so many samples a second; encoded once more, it is like the other by so many decibels.
+_RATE, _SAME_SOUND = 8000, 20.0
 #: The worst frame of a source that was encoded once more has at least so many decibels.
 _ENCODED = 40.0
 
@@ -70,7 +74,8 @@ class Look:
     times: tuple[tuple[float, ...], ...]
     #: PSNR of the worst frame of each picture, decibels.
     worst: tuple[float, ...]
-    sound: tuple[str, ...]
+    #: Mono, samples of 16 bits, `_RATE` a second.
+    sound: tuple[bytes, ...]
 
     def differs(self, calm: Look) -> str:
         """Say how it differs from what the same order gave in calm weather; empty if it does not."""
@@ -81,7 +86,8 @@ class Look:
         # What is copied at the first attempt is encoded at others.
         if any(own < min(other, _ENCODED) - 3 for own, other in zip(self.worst, calm.worst, strict=True)):
             return f"another picture: {self.worst} dB, not {calm.worst}"
-        return "" if self.sound == calm.sound else "another sound"
+        likeness = [_likeness(own, other) for own, other in zip(self.sound, calm.sound, strict=True)]
+        return f"another sound: {likeness} dB" if any(db < _SAME_SOUND for db in likeness) else ""
 
 
 def look(url: str, source: Path) -> Look:
@@ -89,8 +95,25 @@ def look(url: str, source: Path) -> Look:
     pictures, sounds = _streams(url)
     shown = [_shown(picture) for picture in pictures]
     worst = [_worst(picture, source) for picture in pictures]
-    heard = [_run(*_FFMPEG, "-i", one, "-map", "0:a:0", "-f", "md5", "-").stdout for one in sounds]
+    heard = [_heard(sound) for sound in sounds]
     return Look(tuple(shown), tuple(worst), tuple(heard))
+
+
+def _heard(sound: str) -> bytes:
+    options = ("-map", "0:a:0", "-ac", "1", "-ar", str(_RATE), "-f", "s16le", "-")
+    return subprocess.run(
+        [str(FFMPEG_DIR / "ffmpeg"), "-v", "error", "-i", sound, *options], capture_output=True, check=True
+    ).stdout
+
+
+def _likeness(one: bytes, other: bytes) -> float:
+    """Return how far a sound is above its difference from another, in decibels; 0 where lengths differ."""
+    own, calm = array("h", one), array("h", other)
+    if not own or abs(len(own) - len(calm)) > _RATE // 10:
+        return 0.0
+    signal = sum(a * a for a in calm)
+    noise = sum((a - b) ** 2 for a, b in zip(own, calm, strict=False))
+    return 10 * math.log10((signal + 1) / (noise + 1))
 
 
 def _streams(url: str) -> tuple[list[str], list[str]]:
