@@ -85,16 +85,18 @@ function next() {
 
 async function run(upload) {
   upload.state = "sending";
-  upload.abort = new AbortController();
+  const abort = (upload.abort = new AbortController());
   card(upload);
   try {
-    const origin = await send(upload, upload.abort.signal);
+    const origin = await send(upload, abort.signal);
     upload.state = "creating";
     card(upload);
     const { id } = await insist("create-transcode", { body: { origin_url: origin, ...upload.order }, headers: { "Idempotency-Key": upload.key } });
     Object.assign(upload, { state: "done", task: id });
     changed();
   } catch (error) {
+    // Other parts are not sent on: whoever goes on would send them twice.
+    abort.abort();
     if (error.name !== "AbortError") Object.assign(upload, { state: error.errcode && !error.retryable ? "failed" : "paused", error: error.message });
   }
   remember();

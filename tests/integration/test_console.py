@@ -63,7 +63,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [str(FFMPEG_DIR / "ffmpeg"), "-nostdin", "-v", "error", "-f", "lavfi"]
     command += [
         "-i",
-        f"{halves}[red][blue]concat",
+        # Of one colour alone, all qualities but one are left out.
+        f"{halves}[red][blue]concat[colour];testsrc2=s=300x160:r=25[corner];[colour][corner]overlay=554:320",
         "-f",
         "lavfi",
         "-i",
@@ -72,6 +73,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "words.srt",
     ]
     command += ["-c:v", "libx264", "-preset", "ultrafast", "-g", "25", "-c:a", "aac", "-c:s", "mov_text"]
+    command += ["-t", str(SECONDS)]
     subprocess.run([*command, "film & <b>fun.mp4"], check=True, cwd=folder)
     return folder / "film & <b>fun.mp4"
 
