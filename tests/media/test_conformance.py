@@ -16,6 +16,7 @@ import av
 import m3u8
 import pytest
 
+from tests.conftest import some
 from tests.media.conftest import Result, ffmpeg, ffprobe
 from tests.media.mpd import check
 from tests.media.test_subtitles import MPD, film
@@ -65,6 +66,8 @@ KINDS = {
     ),
 }
 
+SLOW = {"picture", "late sound", "upright, at a variable rate"}
+
 
 def scenes(clips) -> Path:
     sound = "-f lavfi -i sine=r=44100:d=14 -ac 2 -c:a aac -metadata:s:a language=eng"
@@ -87,7 +90,7 @@ def made() -> dict[str, Result]:
     return {}
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=some(list(KINDS), *(kind for kind in KINDS if kind not in SLOW)))
 def result(request, clips, transcode, made) -> Result:
     """A `mpd` result, which is an HLS result too."""
     if request.param not in made:
