@@ -86,9 +86,8 @@ def compared(clip: Path, planned: Plan, seconds: float, quality: int, folder: Pa
             "bit_rate": 8 * result.stat().st_size / seconds,
             "cpu": encoding,
         }
-    whole = row["chosen"]["cpu"]
     row["expected_bit_rate"] = choice.bit_rate if choice else None
-    row["samples"] = {"cpu": probing, "share": probing / (probing + whole)}
+    row["samples"] = {"cpu": probing, "share": probing / (probing + row["chosen"]["cpu"])}
     return row
 
 

@@ -90,12 +90,6 @@ def film(seconds: int) -> Path:
     )
 
 
-def repeated(of: Path, seconds: int) -> Path:
-    """Return the picture of a clip, repeated until it lasts so many seconds, in Matroska."""
-    loop = ("-stream_loop", "-1", "-i", of, "-t", seconds, "-map", "0:v:0", "-c", "copy")
-    return _made(f"repeated/{of.stem}-{seconds}.mkv", *loop)
-
-
 def excerpt(of: Path, seconds: int) -> Path:
     """Return the first seconds of a film as a file."""
     name = f"{of.stem}-first-{seconds}.mp4"

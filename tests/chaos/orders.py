@@ -101,9 +101,7 @@ def look(url: str, source: Path) -> Look:
 
 def _heard(sound: str) -> bytes:
     options = ("-map", "0:a:0", "-ac", "1", "-ar", str(_RATE), "-f", "s16le", "-")
-    return subprocess.run(
-        [str(FFMPEG_DIR / "ffmpeg"), "-v", "error", "-i", sound, *options], capture_output=True, check=True
-    ).stdout
+    return _run(*_FFMPEG, "-i", sound, *options, text=False).stdout
 
 
 def _likeness(one: bytes, other: bytes) -> float:
@@ -164,9 +162,9 @@ def _worst(picture: str, source: Path) -> float:
 _FFMPEG = ("ffmpeg", "-nostdin", "-v", "error")
 
 
-def _run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(program: str, *arguments: str, text: bool = True) -> subprocess.CompletedProcess[Any]:
     command = [str(FFMPEG_DIR / program), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=text, check=True, timeout=120)
 
 
 def clips(folder: Path) -> Iterator[Path]:

@@ -72,7 +72,11 @@ def call_api(
     elif parameters is not None:
         text = parameters if isinstance(parameters, str | bytes) else json.dumps(parameters)
         body = text.encode() if isinstance(text, str) else text
-    request = urllib.request.Request(url, body, sent, method=method)
+    return answered(urllib.request.Request(url, body, sent, method=method))
+
+
+def answered(request: urllib.request.Request) -> tuple[int, dict[str, Any]]:
+    """Return the HTTP status and the JSON of the answer to a request. Raises ValueError where it is none."""
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from local.build import BUILD, SAM
 from local.engine import Engine, EngineError
 from local.package import ROOT
 from local.stack import Stack
+from tests.integration.inside import answered
 
 
 def _why_not() -> str:
@@ -80,13 +80,7 @@ def api_url(built: Path, stack: Stack, stack_home: Path) -> Iterator[str]:
 
 
 def _call(url: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-    request = urllib.request.Request(url, body and json.dumps(body).encode())
-    try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+    return answered(urllib.request.Request(url, body and json.dumps(body).encode()))
 
 
 def test_sam_build_makes_every_function_and_both_layers(built: Path) -> None:
