@@ -211,6 +211,8 @@ def test_master_playlist(result):
             if stream["codec_type"] == "video":
                 assert info.resolution == (stream["width"], stream["height"])
                 assert info.frame_rate == pytest.approx(highest_rate(result, name), abs=0.02)
+                # That of a variable rate is the finest that its times would fit.
+                assert info.frame_rate <= float(Fraction(stream["r_frame_rate"])) + 0.02
         for kind, group in (("AUDIO", info.audio), ("SUBTITLES", info.subtitles)):
             members = [m for m in master.media if m.type == kind]
             assert {m.group_id for m in members} == ({group} if group else set())

@@ -96,6 +96,14 @@ def test_of_a_variable_frame_rate_the_average_is_told(clips, transcode):
     assert "FRAME-RATE=30.000," in result.entry.read_text()
 
 
+def test_playlists_have_the_highest_of_a_rate_whose_average_the_source_names(clips, transcode):
+    frames = "-f lavfi -i testsrc2=s=320x180:r=30:d=13 -vf select='gt(t\\,6)+not(mod(n\\,3))' -fps_mode vfr"
+    clip = clips("variable.mp4", f"{frames} {X264} -g 60 {{0}}")
+    result = transcode(clip, "mpd", 1, attempt=2)
+    assert "FRAME-RATE=30.000," in (result.folder / "master.m3u8").read_text()
+    assert 'frameRate="30"' in result.entry.read_text()
+
+
 def test_two_codecs_are_told_each_with_its_own_rates(clips, transcode):
     clip = clips("film.mp4", FILM)
     result = transcode(clip, "m3u8", 6, codecs="h264,av1", thumbnails=True)

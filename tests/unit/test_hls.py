@@ -91,6 +91,7 @@ def test_a_master_playlist_tells_all_that_a_player_chooses_by():
     assert info.codecs == "avc1.64001f,mp4a.40.2"
     assert info.resolution == (1280, 720)
     assert info.frame_rate == 29.97
+    assert [one.language for one in parsed.media] == ["und"]
     (sound,) = parsed.media
     assert (sound.type, sound.group_id, sound.uri) == ("AUDIO", info.audio, "audio/index.m3u8")
     assert 'CHANNELS="2"' in text
