@@ -71,7 +71,7 @@ invoke: up build ## run one function with `sam local invoke`: FUNCTION=WorkerFun
 
 ## Checks
 
-.PHONY: smoke test test-all test-unit test-integration states chaos fuzz lint bench
+.PHONY: smoke test test-all test-unit test-integration states chaos chaos-long fuzz lint bench
 SMOKE_URL ?=
 smoke: $(PROJECT) $(FFMPEG) ## try the whole running service, or STACK=name on AWS; SMOKE_URL=https://… as one source
 	@$(RUN) -m local.smoke --stack "$(STACK)" --url "$(SMOKE_URL)"
@@ -94,8 +94,12 @@ states: $(PROJECT) ## random histories of a task, EXAMPLES= of them, and a fault
 
 SEED ?= 1
 TASKS ?= 300
+HOURS ?= 3
 chaos: $(PROJECT) $(MINISTACK) $(FFMPEG) ## tasks of all formats under kills, failing calls, full disks: SEED=, TASKS=
 	PYTHONPATH=functions $(RUN) -m tests.chaos --seed $(SEED) --tasks $(TASKS)
+
+chaos-long: $(PROJECT) $(MINISTACK) $(FFMPEG) ## an adaptive task of three hours under kills and failing calls: SEED=, HOURS=
+	PYTHONPATH=functions $(RUN) -m tests.chaos.long --seed $(SEED) --hours $(HOURS)
 
 FILES ?= 5000
 fuzz: $(PROJECT) $(FFMPEG) ## broken media of all kinds, to all formats: SEED=, FILES=

@@ -18,26 +18,19 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from local import stack as local_stack
 from local.deploy import client
-from local.emulator import Emulator
 from local.package import ROOT
-from local.stack import Stack
-from tests.chaos.orders import CLIPS, TORN, WISHES, Look, Wish, clips, look
-from tests.chaos.proxy import Proxy
+from tests.chaos.orders import WISHES, Look, Wish, clips, look
+from tests.chaos.run import DELETED, SUCCEEDED, Made, Run
 from tests.chaos.weather import Blow, Weather
 from tests.conftest import small_disk
-from tests.integration.inside import call_api, sweep
 
 LEASE = 10
 #: Films of a few seconds are cut into parts of a few seconds.
@@ -48,119 +41,6 @@ BLOWS = 6.0
 DISK = "96m"
 #: Seconds: from the last fault on, until all has to have ended.
 SETTLED = 1500
-WAITING, RUNNING, SUCCEEDED, FAILED, DELETED = range(5)
-
-
-@dataclass
-class Made:
-    """A task, and what became of it."""
-
-    number: int
-    wish: Wish
-    id: str
-    deleted: bool = False
-    created_at: float = field(default_factory=time.time)
-
-
-class Run:
-    """One run: a stack, its world, the tasks and what is to be said of them."""
-
-    def __init__(self, home: Path, seed: int) -> None:
-        self.home, self.clips = home, home / "clips"
-        self.proxy = Proxy(seed)
-        self.emulator = Emulator(home)
-        self.made: list[Made] = []
-        self.odd_answers: list[str] = []
-        self.stack: Stack
-
-    def start(self) -> None:
-        self.stack = local_stack.start(self.home, PARAMETERS, port=0, functions_endpoint_url=self.proxy.url)
-        self.proxy.emulator = self.stack["aws_endpoint_url"]
-
-    # ------------------------------------------------------------------------------------------ calls
-
-    def call(self, method: str, name: str, **parameters: Any) -> dict[str, Any]:
-        """Call the API as a patient client does: what may be repeated is."""
-        key, deadline = str(uuid.uuid4()), time.monotonic() + 300
-        while True:
-            # Where a function was killed, or could not start, the answer is the emulator's own and no JSON.
-            with suppress(OSError, HTTPException, ValueError):
-                headers = {"Idempotency-Key": key} if method == "POST" else {}
-                status, answer = call_api(self.stack, method, name, parameters, headers)
-                if not {"errcode", "msg"} <= answer.keys() and name != "get-transcodes":
-                    self.odd_answers.append(f"{name}: {status} {answer}")
-                if status < 500 and status != 429:
-                    return answer
-            assert time.monotonic() < deadline, f"{name} goes on failing"
-            time.sleep(0.5)
-
-    def create(self, wish: Wish) -> Made:
-        number = len(self.made)
-        key = f"chaos-{number}-{wish.clip}"
-        if wish.clip in {*CLIPS, TORN}:
-            source = {"Bucket": self.stack["source_bucket"], "Key": wish.clip}
-            client("s3", self.stack["aws_endpoint_url"]).copy_object(
-                Bucket=self.stack["source_bucket"], Key=key, CopySource=source
-            )
-        origin = f"s3://{self.stack['source_bucket']}/{key}"
-        answer = self.call("POST", "create-transcode", origin_url=origin, **dict(wish.parameters))
-        assert answer["errcode"] == 1000, answer
-        made = Made(number, wish, answer["id"])
-        self.made.append(made)
-        return made
-
-    def delete(self, made: Made) -> None:
-        self.call("POST", "delete-transcode", id=made.id)
-        made.deleted = True
-
-    def task(self, made: Made) -> dict[str, Any]:
-        """Read a task; one that does not exist is empty."""
-        task: dict[str, Any] = self.call("GET", "get-transcode", id=made.id).get("transcoding", {})
-        return task
-
-    def unfinished(self) -> list[Made]:
-        with ThreadPoolExecutor(4) as pool:
-            tasks = list(pool.map(self.task, self.made))
-        return [m for m, t in zip(self.made, tasks, strict=True) if t and t["status"] < SUCCEEDED]
-
-    def settle(self, seconds: float) -> list[Made]:
-        """Wait until all tasks have ended; return those that have not, after a time in seconds."""
-        deadline = time.monotonic() + seconds
-        while (left := self.unfinished()) and time.monotonic() < deadline:
-            time.sleep(3)
-        return left
-
-    # ------------------------------------------------------------------------------------- what is left
-
-    def objects(self) -> dict[str, set[str]]:
-        """Return the keys of all objects of results and of unfinished work, by task."""
-        s3 = client("s3", self.stack["aws_endpoint_url"])
-        found: dict[str, set[str]] = {}
-        for prefix in ("outputs/", "work/"):
-            pages = s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self.stack["output_bucket"], Prefix=prefix
-            )
-            for page in pages:
-                for item in page.get("Contents", []):
-                    found.setdefault(item["Key"].split("/")[1], set()).add(item["Key"])
-        return found
-
-    def let_time_pass(self) -> None:
-        """Have the sweep find that the time has passed after which no worker can come back."""
-        dynamodb = client("dynamodb", self.stack["aws_endpoint_url"])
-        then = time.strftime("%Y-%m-%dT%H:%M:%S.000000+0000", time.gmtime(time.time() - 3600))
-        for made in self.made:
-            with suppress(dynamodb.exceptions.ConditionalCheckFailedException):
-                dynamodb.update_item(
-                    TableName=self.stack["table"],
-                    Key={"id": {"S": made.id}},
-                    UpdateExpression="SET attention_at = :now, updated_at = :then",
-                    ConditionExpression="attribute_exists(attention)",
-                    ExpressionAttributeValues={":now": {"N": "0"}, ":then": {"S": then}},
-                )
-        # A sweep looks at so many tasks, and the schedule's own may be at it.
-        for _ in range(5):
-            sweep(self.stack)
 
 
 def _calm(run: Run) -> dict[Wish, Look]:
@@ -234,11 +114,7 @@ def _report(run: Run, weather: Weather, calm: dict[Wish, Look], first: int, stuc
             complaints.append(f"{made.id} ({made.wish}) is lost")
             continue
         keys = objects.pop(made.id, set())
-        if task["status"] == SUCCEEDED and not made.deleted:
-            folder = task["target_url"].rpartition("/")[0].partition("/outputs/")[2]
-            left = {key for key in keys if not key.startswith(f"outputs/{folder}/")}
-        else:
-            left = keys
+        left = run.left(task, keys)
         if left:
             found["objects left"] += len(left)
             complaints.append(f"{made.id} ({made.wish}, status {task['status']}) has left {sorted(left)[:3]}")
@@ -323,7 +199,7 @@ def main() -> int:
     parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=parent) as folder:
         home = Path(folder)
-        run = Run(home, arguments.seed)
+        run = Run(home, arguments.seed, PARAMETERS)
         with small_disk(home / "tmp", DISK) as disk:
             try:
                 return 0 if _all(run, disk, arguments.seed, arguments.tasks) else 1
@@ -333,9 +209,8 @@ def main() -> int:
 
 def _all(run: Run, disk: Path | None, seed: int, tasks: int) -> bool:
     run.start()
-    s3 = client("s3", run.stack["aws_endpoint_url"])
     for path in clips(run.clips):
-        s3.upload_file(str(path), run.stack["source_bucket"], path.name)
+        run.upload(path)
     print(f"Seed {seed}: {len(WISHES)} orders in calm weather …", flush=True)
     calm = _calm(run)
     first, started = len(run.made), time.monotonic()

@@ -62,7 +62,7 @@ WISHES = [
 
 
 #: Sound is compared at so many samples a second; encoded once more, it is like the other by so many decibels.
-_RATE, _SAME_SOUND = 8000, 20.0
+_RATE, SAME_SOUND = 8000, 20.0
 #: The worst frame of a source that was encoded once more has at least so many decibels.
 _ENCODED = 40.0
 
@@ -86,25 +86,25 @@ class Look:
         # What is copied at the first attempt is encoded at others.
         if any(own < min(other, _ENCODED) - 3 for own, other in zip(self.worst, calm.worst, strict=True)):
             return f"another picture: {self.worst} dB, not {calm.worst}"
-        likeness = [_likeness(own, other) for own, other in zip(self.sound, calm.sound, strict=True)]
-        return f"another sound: {likeness} dB" if any(db < _SAME_SOUND for db in likeness) else ""
+        likely = [likeness(own, other) for own, other in zip(self.sound, calm.sound, strict=True)]
+        return f"another sound: {likely} dB" if any(db < SAME_SOUND for db in likely) else ""
 
 
-def look(url: str, source: Path) -> Look:
-    """Decode the result of a URL, and compare its pictures with the source's."""
+def look(url: str, source: Path, rate: int = 25) -> Look:
+    """Decode the result of a URL, and compare its pictures with the source's, of so many frames a second."""
     pictures, sounds = _streams(url)
     shown = [_shown(picture) for picture in pictures]
-    worst = [_worst(picture, source) for picture in pictures]
-    heard = [_heard(sound) for sound in sounds]
-    return Look(tuple(shown), tuple(worst), tuple(heard))
+    worst = [_worst(picture, source, rate) for picture in pictures]
+    return Look(tuple(shown), tuple(worst), tuple(heard(sound) for sound in sounds))
 
 
-def _heard(sound: str) -> bytes:
+def heard(sound: str) -> bytes:
+    """Decode a sound; return it as `Look` has it."""
     options = ("-map", "0:a:0", "-ac", "1", "-ar", str(_RATE), "-f", "s16le", "-")
     return _run(*_FFMPEG, "-i", sound, *options, text=False).stdout
 
 
-def _likeness(one: bytes, other: bytes) -> float:
+def likeness(one: bytes, other: bytes) -> float:
     """Return how far a sound is above its difference from another, in decibels; 0 where lengths differ."""
     own, calm = array("h", one), array("h", other)
     if not own or abs(len(own) - len(calm)) > _RATE // 10:
@@ -144,12 +144,12 @@ def _shown(picture: str) -> tuple[float, ...]:
     return tuple(round((stamp - stamps[0]) * unit, 3) for stamp in stamps)
 
 
-def _worst(picture: str, source: Path) -> float:
+def _worst(picture: str, source: Path, rate: int) -> float:
     """Compare a picture with the source's, frame by frame; return the lowest PSNR, in decibels."""
     # A GIF has every other frame.
-    rate = "fps=25/2:round=near," if picture.endswith(".gif") else ""
+    thinned = "fps=25/2:round=near," if picture.endswith(".gif") else ""
     graph = (
-        f"[0:v]setpts=N/TB/25,split[made][size];[1:v]{rate}setpts=N/TB/25[source];"
+        f"[0:v]setpts=N/TB/{rate},split[made][size];[1:v]{thinned}setpts=N/TB/{rate}[source];"
         "[source][size]scale=rw:rh:flags=lanczos,format=yuv420p[scaled];[made]format=yuv420p[same];"
         "[same][scaled]psnr=stats_file=-:shortest=1"
     )
@@ -164,7 +164,12 @@ _FFMPEG = ("ffmpeg", "-nostdin", "-v", "error")
 
 def _run(program: str, *arguments: str, text: bool = True) -> subprocess.CompletedProcess[Any]:
     command = [str(FFMPEG_DIR / program), *arguments]
-    return subprocess.run(command, capture_output=True, text=text, check=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=text, check=True, timeout=900)
+
+
+def make(clip: Path, recipe: str) -> None:
+    """Have FFmpeg make a clip; raises CalledProcessError."""
+    _run(*_FFMPEG, *recipe.split(), str(clip))
 
 
 def clips(folder: Path) -> Iterator[Path]:
@@ -172,8 +177,7 @@ def clips(folder: Path) -> Iterator[Path]:
     text = folder / "text.srt"
     text.write_text(_TEXT)
     for name, recipe in CLIPS.items():
-        words = [str(text) if word == "{text}" else word for word in recipe.split()]
-        _run(*_FFMPEG, *words, str(folder / name))
+        make(folder / name, recipe.replace("{text}", str(text)))
         yield folder / name
     torn = folder / TORN
     torn.write_bytes((folder / "clip.mp4").read_bytes()[:4000] + bytes(2000))

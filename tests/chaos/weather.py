@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,7 +32,7 @@ class Blow(StrEnum):
     DISK = "/tmp full for some seconds"
 
 
-_SHARES = {Blow.FFMPEG: 40, Blow.WORKER: 25, Blow.STOPPED: 8, Blow.MEMORY: 12, Blow.DISK: 3}
+SHARES = {Blow.FFMPEG: 40, Blow.WORKER: 25, Blow.STOPPED: 8, Blow.MEMORY: 12, Blow.DISK: 3}
 _FULL_SECONDS = 4.0
 
 
@@ -49,6 +49,8 @@ class Weather:
     emulator: Callable[[], int | None]
     disk: Path | None
     stopped: float
+    #: How often each kind comes, relative to the others.
+    shares: Mapping[Blow, int] = field(default_factory=lambda: SHARES)
     blows: Counter[Blow] = field(default_factory=Counter)
     #: By the number of the task, as its source's name has it: what its processes have had.
     suffered: dict[int, list[Blow]] = field(default_factory=dict)
@@ -72,7 +74,7 @@ class Weather:
 
     def _blow(self, over: threading.Event) -> None:
         dice = random.Random(self.seed)
-        shares = {blow: share for blow, share in _SHARES.items() if self.disk or blow is not Blow.DISK}
+        shares = {blow: share for blow, share in self.shares.items() if self.disk or blow is not Blow.DISK}
         while not over.wait(dice.expovariate(1 / self.seconds)):
             (blow,) = dice.choices(list(shares), list(shares.values()))
             with self.calm, suppress(ProcessLookupError, FileNotFoundError):
