@@ -82,6 +82,48 @@ def test_each_rendition_shows_the_source(clips, transcode):
     assert (result.folder / "audio/index.m3u8").exists()
 
 
+@pytest.mark.parametrize(
+    ("rate", "every"), some(((120, 2), (100, 2), (240, 4), (150, 3)), (120, 2), (240, 4))
+)
+def test_of_more_than_sixty_frames_a_second_every_so_manyth_is_shown(
+    lossless: None,
+    clips: Callable[[str, str], Path],
+    transcode: Callable[..., Result],
+    rate: int,
+    every: int,
+) -> None:
+    # Keyframes, and so parts, begin at frames that are not shown too.
+    recipe = f"-f lavfi -i testsrc2=s=480x360:r={rate}:d=12 {X264} -g 49 {{0}}"
+    source = clips("slow-motion.mp4", recipe)
+    whole = transcode(source, "m3u8", 6)
+    shown = frames(whole, 360)
+    assert frames(transcode(source, "m3u8", 6, part_seconds=0.5), 360) == shown
+    listing = whole.folder / "source.txt"
+    chosen = rf"-vf select='not(mod(n\,{every}))' -fps_mode passthrough"
+    ffmpeg(f"-i {{0}} {chosen} -f framemd5 {{1}}", source, listing)
+    meant = [line.split(",")[-1] for line in listing.read_text().splitlines() if not line.startswith("#")]
+    assert [line.split(",")[-1] for line in shown] == meant
+    times = [int(line.split(",")[2]) for line in shown]
+    assert len({after - before for before, after in pairwise(times)}) == 1
+    assert [one.frame_rate for one in whole.output.renditions] == [rate / every]
+    assert f"FRAME-RATE={rate / every:.3f}" in (whole.folder / "master.m3u8").read_text()
+
+
+def test_a_variable_rate_above_sixty_is_thinned_evenly(
+    lossless: None, clips: Callable[[str, str], Path], transcode: Callable[..., Result]
+) -> None:
+    recipe = "-f lavfi -i testsrc2=s=480x360:r=240:d=12 -vf select='gt(random(1)\\,0.3)' -fps_mode vfr "
+    source = clips("phone.mp4", f"{recipe}{X264} -g 49 {{0}}")
+    for part_seconds in (None, 0.5):
+        result = transcode(source, "m3u8", 6, part_seconds=part_seconds)
+        listing = frames(result, 360)
+        ticks = [int(line.split(",")[2]) for line in listing]
+        seconds = [12 * (tick - ticks[0]) / (ticks[-1] - ticks[0]) for tick in ticks]
+        for second in range(11):
+            assert 50 <= sum(second <= at < second + 1 for at in seconds) <= 62
+        assert max(after - before for before, after in pairwise(seconds)) < 0.07
+
+
 class Late:
     """The time is over once, when a part is nearly done."""
 

@@ -16,6 +16,7 @@ from tests.media.test_adaptive import similarity
 from tests.media.test_colour import HEVC, PATCH, patches, signal, tags
 from tests.media.test_parts import X264, check_alike
 from transcoding.errors import Failure, TaskFailedError
+from transcoding.media.planning import plan
 
 CODECS = ("hevc", "av1")
 #: Sources of 12 s, whose scene changes where no keyframe is asked for.
@@ -158,11 +159,15 @@ def test_hdr_stays_hdr(clips, transcode, transfer, format, codec):
     for pixel, expected in zip(raw_pixels(entry), raw_pixels(clip), strict=True):
         assert all(abs(a - b) <= 12 for a, b in zip(pixel, expected, strict=True)), (pixel, expected)
     if transfer == "smpte2084":
-        said = ffmpeg("-v info -i {0} -frames:v 1 -vf showinfo -f null -", entry)
-        assert "r(0.6800,0.3200) g(0.2650,0.6900) b(0.1500 0.0600)" in said
-        assert "min_luminance=0.0050" in said
-        assert "max_luminance=1000.000000" in said
-        assert "MaxCLL=1000, MaxFALL=400" in said
+        assert_mastered(entry)
+
+
+def assert_mastered(entry: Path) -> None:
+    said = ffmpeg("-v info -i {0} -frames:v 1 -vf showinfo -f null -", entry)
+    assert "r(0.6800,0.3200) g(0.2650,0.6900) b(0.1500 0.0600)" in said
+    assert "min_luminance=0.0050" in said
+    assert "max_luminance=1000.000000" in said
+    assert "MaxCLL=1000, MaxFALL=400" in said
 
 
 def raw_pixels(entry: Path) -> list[tuple[int, ...]]:
@@ -177,15 +182,68 @@ def raw_pixels(entry: Path) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_an_adaptive_task_has_hdr_with_sdr_beside_it(clips, transcode, codec):
+def test_an_adaptive_task_has_hdr_with_sdr_beside_it(
+    clips: Any, transcode: Any, monkeypatch: pytest.MonkeyPatch, codec: str
+) -> None:
     clip = hdr(clips, "smpte2084")
-    result = transcode(clip, "m3u8", 6, codecs=f"h264,{codec}")
-    (sdr,), (high,) = (
-        ffprobe(next(result.folder.glob(f"{name}-*/index.m3u8")))["streams"] for name in ("h264", codec)
+    # The picture is small: two rungs of it, and the thumbnails, are made of one decode.
+    monkeypatch.setattr(plan, "adaptive_sides", lambda side: (2 * side, side))
+    result = transcode(clip, "m3u8", 6, codecs=f"h264,{codec}", thumbnails=True)
+    low, high = (sorted(result.folder.glob(f"{name}-*/index.m3u8")) for name in ("h264", codec))
+    assert [len(low), len(high)] == [2, 2]
+    for entry in low:
+        sdr = ffprobe(entry)["streams"][0]
+        assert (sdr["color_transfer"], sdr["pix_fmt"]) == ("bt709", "yuv420p")
+        said = ffmpeg("-v info -i {0} -frames:v 1 -vf showinfo -f null -", entry)
+        assert "luminance" not in said
+        assert "MaxCLL" not in said
+    for entry in high:
+        hdr10 = ffprobe(entry)["streams"][0]
+        assert (hdr10["color_transfer"], hdr10["pix_fmt"]) == ("smpte2084", "yuv420p10le")
+        assert_mastered(entry)
+
+
+def test_pictures_with_long_gaps_end_at_the_same_time_in_each_codec(clips: Any, transcode: Any) -> None:
+    # As screens are recorded: a frame where something has changed. The last segments begin with a frame that
+    # is decoded seconds before it is shown.
+    recipe = r"-f lavfi -i testsrc2=s=320x180:r=25:d=15.04 -vf select='lt(t\,1)+eq(n\,175)+eq(n\,375)'"
+    clip = clips("sparse.mkv", f"{recipe} -fps_mode vfr {X264} {{0}}")
+    result = transcode(clip, "m3u8", 6, codecs="h264,av1")
+    entries = [next(result.folder.glob(f"{codec}-*/index.m3u8")) for codec in ("h264", "av1")]
+    for entry in entries:
+        lengths = [float(length) for length in re.findall(r"#EXTINF:([\d.]+)", entry.read_text())]
+        assert sum(lengths) == pytest.approx(15.04, abs=0.05), entry
+    assert result.output.duration == pytest.approx(15.04, abs=0.05)
+
+
+def captioned(clips: Any) -> Path:
+    """A source with a caption (CEA-608) inside each frame of its picture."""
+    plain = clips(
+        "plain.h264", f"-f lavfi -i testsrc2=s=320x180:r=25:d=4 {X264} -bf 0 -x264-params slices=1 {{0}}"
     )
-    assert (sdr["color_transfer"], sdr["pix_fmt"]) == ("bt709", "yuv420p")
-    assert (high["color_transfer"], high["pix_fmt"]) == ("smpte2084", "yuv420p10le")
-    assert {"h264", codec} == {name.split("-")[0] for name in result.objects if name.endswith(".m4s")}
+    # user_data_registered_itu_t_t35 of ATSC (ANSI/SCTE 128, 8): one pair of bytes.
+    caption = b"\xb5\x00\x31GA94\x03\x41\xff\xfc\x94\x20\xff"
+    message = b"\x00\x00\x01\x06\x04" + bytes([len(caption)]) + caption + b"\x80"
+    data = re.sub(
+        rb"(?=\x00\x00\x01[\x41\x61\x65\x01\x21\x25])", message.replace(b"\\", b"\\\\"), plain.read_bytes()
+    )
+    raw, made = plain.with_name("captioned.h264"), plain.with_name("captioned.mp4")
+    raw.write_bytes(data)
+    ffmpeg("-r 25 -i {0} -c copy {1}", raw, made)
+    assert "EIA-608" in ffmpeg("-v info -i {0} -f null -", made) or b"GA94" in made.read_bytes()
+    return made
+
+
+def test_captions_inside_the_picture_are_not_promised_where_there_are_none(
+    clips: Any, transcode: Any
+) -> None:
+    clip = captioned(clips)
+    copied = transcode(clip, "m3u8", 5)
+    made = transcode(clip, "m3u8", 5, attempt=2)
+    for result, kept in ((copied, True), (made, False)):
+        found = any(b"GA94" in path.read_bytes() for path in result.folder.glob("video/*.m4s"))
+        assert found is kept
+        assert ("CLOSED-CAPTIONS=NONE" not in master(result)) is kept
 
 
 X265 = "-c:v libx265 -preset fast -crf 30 -x265-params log-level=error"

@@ -233,6 +233,14 @@ def test_the_poster_of_a_film_with_one_tile_that_is_black_is_not_black(clips, tr
     assert sum(mean(pixels(result.folder / "poster.jpg", "null"))) / 3 > 60
 
 
+def test_a_single_frame_is_the_poster_and_the_tile(clips, transcode):
+    source = clips("one.mp4", f"-f lavfi -i testsrc2=s=320x180:r=25:d=0.04 {X264} {{0}}")
+    result = transcode(source, "mp4", 1, thumbnails=True)
+    assert result.output.poster
+    assert result.output.thumbnails
+    assert difference(pixels(result.folder / "poster.jpg", "null"), pixels(source, "null")) < 4
+
+
 def test_sheets_of_noise_are_small_too(clips, transcode):
     noise = "color=gray:s=256x144:r=1:d=40,noise=alls=100:allf=t"
     result = transcode(clips("noise.mkv", f"-f lavfi -i {noise} -c:v ffv1 {{0}}"), "mp4", 5, thumbnails=True)

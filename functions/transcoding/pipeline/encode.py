@@ -101,5 +101,5 @@ def check_result(plan: Plan, frames: int, duration: float, complaints: str = "")
 def reached(plan: Plan, encoder: Encoder) -> float:
     """Return how far the result reaches, in seconds."""
     # FFmpeg's position is that of the stream that is furthest behind, even if it ended long before the rest.
-    facts = plan.source_picture
-    return max(encoder.position, encoder.frames / float(facts.frame_rate) if facts else 0.0)
+    shown = encoder.frames / float(plan.pictures[0].rate) if plan.pictures else 0.0
+    return max(encoder.position, shown)

@@ -26,7 +26,7 @@ def told(stream: PicturePlan | SoundPlan, rendition: hls.Rendition, samples: int
     if not isinstance(stream, PicturePlan):
         return OutputRendition(*rates)
     average = samples / rendition.duration if rendition.duration else 0.0
-    rate = stream.frame_rate or (stream.facts.frame_rate if stream.facts.constant_frame_rate else average)
+    rate = stream.rate if stream.frame_rate or stream.facts.constant_frame_rate else average
     # Some containers name a constant rate for what varies.
     if average and abs(average / rate - 1) >= _STEADY:
         rate = average
@@ -35,7 +35,7 @@ def told(stream: PicturePlan | SoundPlan, rendition: hls.Rendition, samples: int
 
 def highest_frame_rate(stream: PicturePlan, segments: Sequence[hls.Segment], timescale: int) -> Fraction:
     """Return the most frames a second of any segment, for playlists (RFC 8216, 4.3.4.2)."""
-    named = stream.facts.frame_rate
+    named = stream.rate
     rates = [
         Fraction(s.samples * timescale, s.end - s.start) for s in segments if s.end - s.start >= timescale
     ]

@@ -168,7 +168,11 @@ def _rendition(name: str, track: Track) -> hls.Rendition:
 
 def _picture(plan: PicturePlan, track: Track) -> hls.Rendition:
     picture = hls.Picture(
-        plan.width, plan.height, highest_frame_rate(plan, track.segments, track.timescale), plan.video_range
+        plan.width,
+        plan.height,
+        highest_frame_rate(plan, track.segments, track.timescale),
+        plan.video_range,
+        captioned=plan.copied,
     )
     return replace(_rendition(plan.name, track), picture=picture)
 

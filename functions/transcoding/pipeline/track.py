@@ -124,7 +124,7 @@ class TrackWriter:
         if self._picture is None:
             return 0
         timescale = fragments.read_init(self._written_init).timescale
-        return round(self._picture.codec.reordered * timescale / self._picture.facts.frame_rate)
+        return round(self._picture.codec.reordered * timescale / self._picture.rate)
 
     @cached_property
     def _start(self) -> int:
@@ -140,16 +140,15 @@ class TrackWriter:
         if not (self._span and self._picture and times):
             return False
         facts = self._picture.facts
-        return (
-            facts.constant_frame_rate and times[1] - self._span.start * facts.time_base > 2 / facts.frame_rate
-        )
+        late = times[1] - self._span.start * facts.time_base
+        return facts.constant_frame_rate and late > 2 / self._picture.rate
 
     def is_short(self) -> bool:
         """Return whether the part lacks frames anywhere, judged by the frame rate."""
         if not (self._span and self._span.end and self._picture):
             return False
         facts = self._picture.facts
-        frames = (self._span.end - self._span.start) * facts.time_base * facts.frame_rate
+        frames = (self._span.end - self._span.start) * facts.time_base * self._picture.rate
         least = _LEAST * frames - 1 if facts.constant_frame_rate else 0
         return self._content.samples <= least
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -50,6 +51,9 @@ _HDR_WHITE = 203
 #: Light that is brighter than this many times that is clipped. The brightest light according to a file's
 #: metadata is not used: it is missing or wrong too often.
 _HDR_PEAK = 10
+
+#: FFmpeg's names of the metadata that SDR does not have.
+_OF_HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
 
 #: hls.js 1.7 stalls before a last segment of a few packets and never ends: no segment is cut off this near
 #: the end, seconds. Encoders add some packets to the length of the sound that the source declares.
@@ -159,10 +163,10 @@ def sample(
     ]
     command = [*_program(tools), *single, *reading(url, facts, taken.point)]
     command += ["-filter_complex_threads", "1", "-filter_complex", ";".join(graph)]
-    compared = f"trim=end_frame={taken.compared},{_NUMBERED}"
+    compared = f"trim=end_frame={math.ceil(taken.compared / pictures[0].thinned)},{_NUMBERED}"
     for number, picture in enumerate(pictures):
         name, place = picture.name, folder / picture.name
-        command += ["-map", f"[{name}]", "-fps_mode", "passthrough", *_time_base(facts)]
+        command += ["-map", f"[{name}]", "-fps_mode", "passthrough", *_time_base(picture.facts)]
         command += ["-g", "9999", *picture.codec.options(picture.rung, crfs[name]), *single]
         command += picture.codec.beside if picture.aligned else ()
         command += ["-stats_enc_post:v", str(place / SIZES), "-stats_enc_post_fmt:v", "{size}"]
@@ -264,7 +268,14 @@ def _shared_graph(plan: Plan, span: Span | None = None) -> list[str]:
     branches = {picture.name: _own_filters(picture, span) for picture in _encoded(plan)}
     if plan.thumbnails:
         branches[TILES] = _tile_filters(plan, span)
-    common = ",".join([*_common_filters(first, span), f"split={len(branches)}"])
+    shared = _common_filters(first, span)
+    if is_hdr(meant(first.facts)):
+        # Only the first output of a split has HDR's metadata. What is decoded is the same, once.
+        graphs = [
+            f"[0:{first.facts.index}]{','.join([*shared, *own])}[{name}]" for name, own in branches.items()
+        ]
+        return [option for graph in graphs for option in ("-filter_complex", graph)]
+    common = ",".join([*shared, f"split={len(branches)}"])
     graph = [f"[0:{first.facts.index}]{common}" + "".join(f"[{name}-source]" for name in branches)]
     graph += [f"[{name}-source]{','.join(filters)}[{name}]" for name, filters in branches.items()]
     return ["-filter_complex", ";".join(graph)]
@@ -359,7 +370,29 @@ def _span_filters(picture: PicturePlan, span: Span) -> list[str]:
 def _common_filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
     """Return the filters that all renditions of a picture begin with."""
     deinterlace = ["bwdif=mode=send_frame:deint=interlaced"] if picture.facts.interlaced else []
-    return [*deinterlace, *(_span_filters(picture, span) if span else [])]
+    return [*deinterlace, *(_span_filters(picture, span) if span else []), *_thinning(picture, span)]
+
+
+def _thinning(picture: PicturePlan, span: Span | None) -> list[str]:
+    """Return the filter that passes one of so many frames, in a part those that one pass would.
+
+    The timeline is cut into periods of as many frames, and the first frame in each passes. In a part, the
+    frame before its first one is known where the rate is constant; else that one passes.
+    """
+    if picture.thinned == 1:
+        return []
+    facts, begin = picture.facts, float(Fraction(picture.facts.start) - Fraction(picture.origin))
+
+    def period(time: str) -> str:
+        # Times are rounded: the first frame of a period begins in the midst of it.
+        return f"floor(({time}-{begin:.6f})*{picture.rate}+{1 / (2 * picture.thinned):.6f})"
+
+    first = "1"
+    if span and not span.first and facts.constant_frame_rate:
+        first = f"gt({period('t')},{period(f't-{1 / facts.frame_rate}')})"
+    filters = [f"select='if(isnan(prev_t),{first},gt({period('t')},{period('prev_t')}))'"]
+    # The frames are at this rate already: encoders are told so.
+    return [*filters, f"fps={picture.rate}:eof_action=pass"] if facts.constant_frame_rate else filters
 
 
 def _own_filters(picture: PicturePlan, span: Span | None = None) -> list[str]:
@@ -407,6 +440,7 @@ def _converted(colour: Colour, wanted: Colour) -> list[str]:
         # Leaves mid-tones as they are, and compresses the highlights.
         f"tonemap=mobius:desat=0:peak={_HDR_PEAK}",
         "zscale=transfer=bt709:matrix=bt709:range=limited",
+        *(f"sidedata=mode=delete:type={kind}" for kind in _OF_HDR),
     ]
 
 

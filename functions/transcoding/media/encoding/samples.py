@@ -70,11 +70,10 @@ def measured(
 
 def _scores(folder: Path, plan: Plan) -> list[Scored]:
     """Return the score of a rendition of a sample; none where it has failed or is too short."""
-    facts = plan.source_picture
     try:
         with (folder / command.SCORES).open(newline="") as file:
             vmaf = [float(row["vmaf"]) for row in csv.DictReader(file)]
         sizes = [int(size) for size in (folder / command.SIZES).read_text().split()]
-        return [score(vmaf, sizes, float(facts.frame_rate))] if facts else []
+        return [score(vmaf, sizes, float(plan.pictures[0].rate))]
     except (OSError, KeyError, ValueError):
         return []

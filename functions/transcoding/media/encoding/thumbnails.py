@@ -60,7 +60,7 @@ def poster(
     frame = ",".join([f"select=gte(t\\,{at - 0.001:.6f})", *filters])
     command += ["-map", "0:v:0", "-vf", frame, "-frames:v", "1", "-fps_mode", "passthrough", *jpeg(2)]
     command += ["-f", "image2", "-update", "1", str(folder / POSTER)]
-    command += ["-map", "0:v:0", "-vf", f"fps=1/{near},{_small(look)}", "-frames:v", "3"]
+    command += ["-map", "0:v:0", "-vf", f"fps=1/{near}:round=up,{_small(look)}", "-frames:v", "3"]
     return [*command, "-f", "rawvideo", str(folder / LOOKS)]
 
 

@@ -108,7 +108,9 @@ class Fragment:
     def shown(self) -> tuple[int, int]:
         """Return when its first sample is shown and when the last one ends, in ticks."""
         times = self.times
-        return min(times), max(time + s.duration for time, s in zip(times, self.samples, strict=True))
+        # Durations are of decoding: that of a frame which is decoded long before it is shown says nothing.
+        last = max(range(len(times)), key=times.__getitem__)
+        return min(times), times[last] + self.samples[last].duration
 
     def content(self) -> Content:
         """Return the counts of its samples."""

@@ -58,12 +58,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A variant's picture: its size in pixels, its most frames per second, and its range: SDR, PQ or HLG."""
+    """A variant's picture: its size in pixels, its most frames per second, and its range: SDR, PQ or HLG.
+
+    `captioned`: captions (CEA-608) may be inside it.
+    """
 
     width: int
     height: int
     frame_rate: Fraction
     video_range: str = "SDR"
+    captioned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +270,8 @@ def _variant_line(variant: Sequence[Rendition], texts: Sequence[Rendition]) -> s
         attributes.append(f"RESOLUTION={picture.width}x{picture.height}")
         attributes.append(f"FRAME-RATE={float(picture.frame_rate):.3f}")
         attributes.append(f"VIDEO-RANGE={picture.video_range}")
+        # Without it, Apple's players offer captions that are not there.
+        attributes += [] if picture.captioned else ["CLOSED-CAPTIONS=NONE"]
     if len(variant) > 1:
         attributes.append('AUDIO="audio"')
     if texts:

@@ -200,7 +200,8 @@ H264 = PictureCodec(
     name="h264",
     encoder=(
         *("-c:v", "libx264", "-preset", "fast", "-profile:v", "high", "-crf", "{crf}"),
-        *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}"),
+        # Captions inside the picture would be in this codec alone, and unknown to players.
+        *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}", "-a53cc", "0"),
     ),
     beside=("-sc_threshold", "0"),
     crfs=MappingProxyType({360: 20, _LARGEST: 21}),

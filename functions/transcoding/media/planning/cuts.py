@@ -59,9 +59,9 @@ def cost(plan: Plan) -> float:
     if facts is None:
         return 0.0
     decoding = _SLOW_DECODING if facts.codec in _SLOW_DECODERS else _DECODING
-    pixels = facts.width * facts.height * decoding
-    pixels += sum(picture.width * picture.height * picture.codec.cost for picture in plan.pictures)
-    return float(pixels * facts.frame_rate / _REFERENCE)
+    pixels = facts.width * facts.height * decoding * facts.frame_rate
+    pixels += sum(p.width * p.height * p.codec.cost * p.rate for p in plan.pictures)
+    return float(pixels / _REFERENCE)
 
 
 def part_length(source: SourceFacts, plan: Plan, part_seconds: float, threshold: float) -> float | None:
@@ -155,9 +155,8 @@ def begin(source: SourceFacts) -> int:
 
 
 def span_frames(plan: Plan, span: Span) -> float:
-    """Return about how many frames a part has."""
-    facts = plan.source_picture
-    return span_seconds(plan, span) * float(facts.frame_rate) if facts else 0.0
+    """Return about how many frames of the result a part has."""
+    return span_seconds(plan, span) * float(plan.pictures[0].rate) if plan.pictures else 0.0
 
 
 def span_seconds(plan: Plan, span: Span) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -47,6 +48,10 @@ _CLOCKED = frozenset({"mpegts", "mpeg", "ogg"})
 #: By FFmpeg's names of transfer curves.
 _VIDEO_RANGES = MappingProxyType({"smpte2084": "PQ", "arib-std-b67": "HLG"})
 _TRIED = "an attempt that copied has failed"
+#: The most frames a second of an adaptive result (Apple's HLS authoring specification, "Video encoding
+#: requirements"), and how much more, as a share, an average may be.
+_MOST_FRAMES, _ABOVE = 60, Fraction(1, 100)
+_THINNED = f"an adaptive result has at most {_MOST_FRAMES} frames a second"
 _ALIGNED = "renditions have their keyframes in common"
 _RATES_OF_CD_FAMILY = frozenset({11_025, 22_050, 44_100, 88_200, 176_400})
 
@@ -59,8 +64,8 @@ class PicturePlan:
     other renditions have them, and no others. `width` and `height` are the result's, in
     pixels, upright and square; `start` is when its first frame is shown, in seconds of the result's timeline,
     `held` whether that is sooner than in the source. `origin` is where the result's timeline begins, in
-    seconds of the source's. `frame_rate` is the constant one to make, in frames per second; None: frames stay
-    as they are.
+    seconds of the source's. `frame_rate` is the constant one to make, in frames per second; None: frames keep
+    their times. Of every `thinned` frames of the source, one is shown.
     """
 
     name: str
@@ -75,12 +80,18 @@ class PicturePlan:
     held: bool = False
     origin: float = 0.0
     frame_rate: Fraction | None = None
+    thinned: int = 1
     aligned: bool = False
 
     @property
     def copied(self) -> bool:
         """Whether the stream is taken over bit by bit."""
         return not self.obstacle
+
+    @property
+    def rate(self) -> Fraction:
+        """The result's frames a second, on average."""
+        return self.frame_rate or self.facts.frame_rate / self.thinned
 
     @property
     def colour(self) -> Colour:
@@ -296,10 +307,14 @@ def _plan_pictures(
         # The first segment begins with the picture.
         origin, start = (origin if held else video.start), 0.0
     rate = target.frame_rate if target.frame_rate and video.frame_rate > target.frame_rate else None
+    thinned = 1
+    if quality == ADAPTIVE:
+        thinned = max(1, math.ceil(video.frame_rate / _MOST_FRAMES - _ABOVE))
     pictures = []
     aligned = len(renditions) > 1
     for name, codec, (width, height) in renditions:
         obstacle = _ALIGNED if aligned else _picture_obstacle(source, codec, (width, height))
+        obstacle = obstacle or (_THINNED if thinned > 1 else "")
         obstacle = obstacle if may_copy else _TRIED
         if not obstacle and target.segmented:
             obstacle = _segments_obstacle(source, video, late)
@@ -323,6 +338,7 @@ def _plan_pictures(
                 held=held,
                 origin=origin,
                 frame_rate=rate,
+                thinned=thinned,
                 aligned=aligned,
             )
         )
