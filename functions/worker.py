@@ -38,6 +38,7 @@ job = Job(
         part_seconds=settings.part_seconds,
         fan_out_seconds=settings.fan_out_seconds,
         workers=settings.max_workers,
+        source_buckets=settings.source_buckets,
     ),
     lease=settings.lease,
     window=settings.max_workers,

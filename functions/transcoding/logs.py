@@ -16,21 +16,26 @@ from typing import Any
 from aws_lambda_powertools import Logger
 
 #: Everything up to a blank belongs to a URL: rather too much is left out than too little.
-_USER = re.compile(r"(://)[^/?#\x00-\x20\x7f-\xa0]*@")
+_USER = re.compile(r"(//|\\/\\/)[^/?#\x00-\x20\x7f-\xa0]*@")
 _QUERY = re.compile(r"(://[^?#\x00-\x20\x7f-\xa0]*)([?#][^\x00-\x20\x7f-\xa0]*)?")
 #: The query of a URL that is logged without its scheme and host, as in "GET /film.mp4?token=1".
 _BARE_QUERY = re.compile(r"\?[^\x00-\x20\x7f-\xa0=?]+=[^\x00-\x20\x7f-\xa0]*")
+#: What is secret wherever it comes up, by its name, with an equals sign that may be escaped.
+_BY_NAME = re.compile(
+    r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)|x-api-key|AWS4-HMAC-SHA256)"
+    r"([\"']?(?:=|%3D|:|\s)\s*[\"']?)[^\x00-\x20\x7f-\xa0\"'&,]+"
+)
 
 
 def redacted(text: str) -> str:
-    """Return a text without what is secret in its URLs: user and password, query and fragment.
+    """Return a text without what is secret in it: of URLs user and password, query and fragment.
 
     >>> redacted("GET https://user:password@example.com/film.mp4?token=1#t=2 failed")
     'GET https://…@example.com/film.mp4?… failed'
     """
     text = _USER.sub(r"\1…@", text)
     text = _QUERY.sub(lambda url: url[1] + ("?…" if url[2] else ""), text)
-    return _BARE_QUERY.sub("?…", text)
+    return _BY_NAME.sub(r"\1\2…", _BARE_QUERY.sub("?…", text))
 
 
 def create_logger() -> Logger:

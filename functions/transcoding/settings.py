@@ -37,6 +37,12 @@ def _number(kind: type[float], least: float) -> Callable[[str], float]:
     return read
 
 
+def _buckets(value: str) -> tuple[str, ...]:
+    """Read names of buckets, or ARNs of them and of what is in them, with commas between."""
+    names = (name.rpartition(":")[2].partition("/")[0] for name in value.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The environment of every function. Fields have the variables' names, in lower case."""
@@ -173,6 +179,8 @@ class WorkerSettings(Settings):
     ffmpeg_dir: Path = _setting(Path, default=Path("/opt/bin"))  # noqa: RUF009
     #: The most bytes that the worker copies from an http(s) source.
     max_source_bytes: int = _setting(_number(int, 1))
+    #: Patterns of the names of the buckets that sources are read from.
+    source_buckets: tuple[str, ...] = _setting(_buckets, default=("*",))
 
     @property
     def lease(self) -> timedelta:

@@ -23,6 +23,9 @@ from urllib3.exceptions import HTTPError
 
 IPAddress = IPv4Address | IPv6Address
 
+#: Of a host with more addresses than this, the others are not tried.
+MOST_ADDRESSES = 4
+
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 #: Registered as special purpose (RFC 6890) or leading elsewhere (6to4, Teredo), which not every version of
@@ -106,16 +109,17 @@ def connect(
 ) -> HTTPConnection:
     """Connect to the first address of a URL's host that answers, once all of them have been checked.
 
-    `seconds` gives how long each address may take, and may raise. Raises RefusedUrlError for a host that is
-    not allowed, and else what urllib3 and the system raise.
+    At most `MOST_ADDRESSES` are tried; `seconds` gives how long each may take, and may raise. Raises
+    RefusedUrlError for a host that is not allowed, and else what urllib3 and the system raise.
     """
     addresses = resolve(url.host)
     if not addresses or not all(map(is_allowed, addresses)):
         raise RefusedUrlError(f"{url.host} is not a public address. It must be open to the Internet.")
-    for address in addresses[:-1]:
+    *first, last = addresses[:MOST_ADDRESSES]
+    for address in first:
         with suppress(HTTPError, OSError):
             return _connect_to(address, url, seconds())
-    return _connect_to(addresses[-1], url, seconds())
+    return _connect_to(last, url, seconds())
 
 
 def _connect_to(address: IPAddress, url: Url, seconds: float) -> HTTPConnection:

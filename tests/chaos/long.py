@@ -2,9 +2,9 @@
 
 python -m tests.chaos.long [--seed N] [--hours N]
 
-As `tests.chaos`, with the template's own length of parts. Kills are so far apart that hardly any part is
-struck three times. The exit code is 0 if each rendition has the source's frames at their times, the sound
-is the source's, and nothing is left.
+As `tests.chaos`, with longer parts. Blows begin when there are parts, and are so far apart that hardly any of
+them is struck three times. The exit code is 0 if each rendition has the source's frames at their times, the
+sound is the source's, and nothing is left.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _RECIPE = (
     " -c:v libx264 -preset veryfast -g 60 -pix_fmt yuv420p -b:v 200k -c:a aac -b:a 96k"
 )
 LEASE = 20
-PARAMETERS = {"MaxWorkers": "3", "LeaseSeconds": str(LEASE), "FanOutSeconds": "60", "PartSeconds": "7"}
+PARAMETERS = {"MaxWorkers": "3", "LeaseSeconds": str(LEASE), "FanOutSeconds": "60", "PartSeconds": "2"}
 RATE_OF_FAULTS = 0.05
 #: Seconds from one blow to the next, on average.
-BLOWS = 45.0
+BLOWS = 90.0
 _SHARES = {Blow.FFMPEG: 40, Blow.WORKER: 40, Blow.STOPPED: 20}
 #: Seconds until it must have ended.
 LONGEST = 3 * 3600
@@ -66,8 +66,10 @@ def _is_well(run: Run, seed: int, seconds: int) -> bool:
     run.upload(source)
     weather = Weather(seed, BLOWS, run.emulator.running_pid, None, LEASE + 6, _SHARES)
     run.proxy.rate, started = RATE_OF_FAULTS, time.monotonic()
+    made = run.create(Wish.of(FILM, "m3u8", 6))
+    while run.task(made)["progress"] == 0 and run.unfinished():
+        time.sleep(1)
     with weather.blowing():
-        made = run.create(Wish.of(FILM, "m3u8", 6))
         run.settle(LONGEST)
     run.proxy.rate = 0
     task = run.task(made)

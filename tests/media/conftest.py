@@ -309,6 +309,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
         attempt: int = 1,
         present: bool = True,
         url: str = "",
+        buckets: tuple[str, ...] = ("*",),
         part_seconds: float | None = None,
         sound_faults: int = 0,
         report: Callable[[float], None] = lambda progress: None,
@@ -339,6 +340,7 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
             part_seconds=part_seconds or 1e9,
             fan_out_seconds=0 if part_seconds else 1e9,
             workers=1,
+            source_buckets=buckets,
             fetch=fetch,
         )
         prepared = transcoder.prepare(task, report, time.monotonic() + 300)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -181,6 +182,20 @@ def test_the_encrypted_are_told_in_matroska(clips, transcode, tmp_path):
     with pytest.raises(TaskFailedError) as failure:
         transcode(clip, "mp4", 5)
     assert failure.value.code is Failure.ENCRYPTED
+
+
+@pytest.mark.parametrize("bucket", ["others", "source-2", "foo--x-s3", "foo--use1-az4--x-s3", "a..b"])
+def test_a_bucket_that_is_not_in_the_list_is_not_read(
+    clips: Any, transcode: Any, s3: Any, bucket: str
+) -> None:
+    clip = clips("clip.mp4", f"{BOTH} {H264} -c:a aac {{0}}")
+    if bucket == "others":
+        s3.create_bucket(Bucket=bucket)
+        s3.put_object(Bucket=bucket, Key=clip.name, Body=clip.read_bytes())
+    with pytest.raises(TaskFailedError) as failure:
+        transcode(clip, url=f"s3://{bucket}/{clip.name}", buckets=("source", "films-*"))
+    assert failure.value.code is Failure.SOURCE_FORBIDDEN
+    assert "ExtraSourceArns" in failure.value.info
 
 
 @pytest.mark.parametrize("key", ["outputs/17lok52y/1/video.mp4", "work/17lok52y/1/source"])

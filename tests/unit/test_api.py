@@ -166,6 +166,13 @@ def test_a_callback_url_is_stored_and_not_shown(api, aws):
         ("http://localhost:3000/", "callback_url: must be on the public Internet"),
         ("http://LOCALHOST/", "callback_url: must be on the public Internet"),
         ("http://127.0.0.1/", "callback_url: must be on the public Internet"),
+        *(
+            (f"http://{host}/", "callback_url: must be on the public Internet")
+            for host in (
+                *("2130706433", "0x7f.1", "127.1", "017700000001", "0xA9FEA9FE", "10.1"),
+                *("localhost.", "a.localhost", "169.254.169.254."),
+            )
+        ),
         ("http://10.0.0.1:8080/done", "callback_url: must be on the public Internet"),
         ("http://169.254.169.254/latest/meta-data/", "callback_url: must be on the public Internet"),
     ],

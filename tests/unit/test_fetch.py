@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from urllib3.exceptions import HTTPError
 
 from transcoding import web
 from transcoding.errors import Failure, TaskFailedError
@@ -310,6 +311,88 @@ def test_redirects_are_followed_and_carry_nothing_along() -> None:
     assert seen == ["/a/b", "/c?d", "/%C3%A9"]
 
 
+def test_a_server_that_sends_next_to_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "RATE_SECONDS", 0.5)
+
+    def drip(request: Request) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "1000")
+        request.end_headers()
+        for _ in range(1000):
+            request.wfile.write(b"x")
+            time.sleep(0.05)
+
+    started = time.monotonic()
+    with serving(drip) as port:
+        error = failure_of(f"http://media.test:{port}/")
+    assert error.code is Failure.SOURCE_TIMED_OUT
+    assert "too slow" in error.info
+    assert time.monotonic() - started < 10
+
+
+def test_who_reads_slowly_is_not_taken_for_a_slow_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "RATE_SECONDS", 0.2)
+    with serving(answer()) as port, source(f"http://media.test:{port}/") as stream:
+        received = b""
+        while piece := stream.read(300_000):
+            received += piece
+            time.sleep(0.1)
+    assert received == BODY
+
+
+@pytest.mark.parametrize("endless", [b"HTTP/1.1 100 Continue\r\n\r\n", b"X: y\r\n"])
+def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, endless: bytes) -> None:
+    monkeypatch.setattr(fetch, "HEAD_SECONDS", 0.3)
+
+    def respond(request: Request) -> None:
+        request.wfile.write(b"" if endless.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\n")
+        for _ in range(60):
+            request.wfile.write(endless)
+            time.sleep(0.2)
+
+    started = time.monotonic()
+    with serving(respond) as port:
+        error = failure_of(f"http://media.test:{port}/")
+    assert error.code in {Failure.SOURCE_UNREACHABLE, Failure.SOURCE_TIMED_OUT}
+    assert time.monotonic() - started < 11
+
+
+def test_a_body_whose_end_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "READ_SECONDS", 0.3)
+
+    def respond(request: Request) -> None:
+        request.send_response(200)
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        request.wfile.write(b"1\r\nx\r\n0\r\n")
+        for number in range(60):
+            request.wfile.write(b"X-%d: y\r\n" % number)
+            time.sleep(0.2)
+
+    started = time.monotonic()
+    with serving(respond) as port:
+        failure_of(f"http://media.test:{port}/")
+    assert time.monotonic() - started < 11
+
+
+def test_of_many_addresses_only_the_first_are_tried() -> None:
+    tried: list[float] = []
+
+    def seconds() -> float:
+        tried.append(0.1)
+        return 0.1
+
+    addresses = [ip_address(f"127.0.0.{n}") for n in range(2, 200)]
+    with pytest.raises((OSError, HTTPError)):
+        web.connect(
+            Url.parse("http://a.test:9/"),
+            seconds=seconds,
+            resolve=lambda _: list(addresses),
+            is_allowed=lambda _: True,
+        )
+    assert len(tried) == web.MOST_ADDRESSES
+
+
 def test_at_most_five_redirects_are_followed() -> None:
     seen: list[str] = []
 
@@ -327,7 +410,7 @@ def test_at_most_five_redirects_are_followed() -> None:
 @pytest.mark.parametrize(
     "target",
     ["http://inner.test/", "http://169.254.169.254/", "//127.0.0.1:80/", "file:///etc/passwd", "ftp://a.test/",
-     "http://u:p@media.test/", "http://", "data:,x"],
+     "http://u:p@media.test/", "http://", "data:,x", "http://[::1", "//[x]:y/"],
 )  # fmt: skip
 def test_a_redirect_leads_nowhere_that_the_url_itself_may_not(target: str) -> None:
     """Only the first lookup is allowed: everything behind it goes through the strict check."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
+import platform
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.inspection.probe import probe
 
 MIB = 1 << 20
+#: The number of clone(2).
+CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
 LIMITS = Limits(memory=512 * MIB, file_size=4 * MIB, seconds=20)
 #: What Lambda tells a function of its role, and more that is nobody's business.
 SECRETS = {
@@ -108,20 +111,10 @@ print(ended.stdout.decode(), ended.stderr.decode())
 """
 
 
-def become_common() -> None:
-    """Give up root's privileges, which a worker does not have, for all that is started from now on."""
-    drop_from_bounding_set = 24
-    last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
-    for capability in range(last + 1) if os.getuid() == 0 else ():
-        assert ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0) == 0
-
-
 def test_it_cannot_read_the_environment_of_the_worker():
     environment = {**os.environ, **SECRETS, "PYTHONPATH": str(Path(process.__file__).parents[3])}
     command = [sys.executable, "-c", WORKER]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True, preexec_fn=become_common
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "PermissionError" in done.stdout
     assert "s3cret" not in done.stdout
 
@@ -190,6 +183,55 @@ def test_an_encoder_is_ended_with_all_that_it_has_started(tmp_path):
         assert encoder.wait(0) is None
     assert encoder.wait(0) == -signal.SIGKILL
     assert until(lambda: not is_alive(int(told.read_text())))
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "os.fork() or os.setsid()\nassert os.wait()[1] == 0",
+        "os.fork() or os.setpgid(0, 0)\nassert os.wait()[1] == 0",
+        "subprocess.Popen(['true'], start_new_session=True)",
+        "assert ctypes.CDLL(None).unshare(0x10000000) == 0",
+        # clone with CLONE_NEWUSER.
+        f"assert ctypes.CDLL(None).syscall({CLONE}, 0x10000011, 0, 0, 0, 0) >= 0",
+        "os.symlink('/proc/self/environ', 'link')",
+        "os.link('/bin/true', 'link')",
+        "os.mkfifo('pipe')",
+        "os.kill(os.getppid(), 0)",
+        "socket.socket()",
+        "socket.socket(socket.AF_UNIX)",
+        "socket.socketpair()",
+        "ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) == -1 and exit(1)",
+    ],
+)
+def test_the_kernel_refuses_what_it_has_no_business_with(tmp_path: Path, attempt: str) -> None:
+    ended = run(python(f"import ctypes, socket\nos.chdir({str(tmp_path)!r})\n{attempt}"), LIMITS)
+    assert ended.status == 1, ended
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_has_threads() -> None:
+    program = "import threading\nt = threading.Thread(target=print, args=['here'])\nt.start()\nt.join()"
+    assert run(python(program), LIMITS).stdout == b"here\n"
+
+
+def test_who_reads_a_url_may_connect_and_may_not_listen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        connecting = (
+            "import socket\nsocket.create_connection(('127.0.0.1', int(sys.argv[1].split(':')[2][:-1])))"
+        )
+        assert run([*python(connecting), url], LIMITS).status == 0
+        assert run(python(connecting), LIMITS).status == 1
+    for listening in ("bind(('127.0.0.1', 0))", "listen()"):
+        ended = run([*python(f"import socket\nsocket.socket().{listening}"), url], LIMITS)
+        assert b"PermissionError" in ended.stderr
+
+
+def test_root_has_no_capabilities() -> None:
+    status = told("json.dump(open('/proc/self/status').read(), sys.stdout)")
+    for kind in ("Prm", "Eff", "Bnd"):
+        assert f"Cap{kind}:\t0000000000000000" in status
 
 
 def test_it_dies_with_the_worker():

@@ -37,3 +37,9 @@ def test_the_worker_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PART_SECONDS", "15")
     monkeypatch.setenv("FAN_OUT_SECONDS", "60")
     assert WorkerSettings.read().lease == timedelta(seconds=20)
+    assert WorkerSettings.read().source_buckets == ("*",)
+    arns = "arn:aws:s3:::films,arn:aws:s3:::films/*,arn:aws-cn:s3:::new-*/*"
+    monkeypatch.setenv("SOURCE_BUCKETS", f"sources,uploads-1,{arns}")
+    assert WorkerSettings.read().source_buckets == ("sources", "uploads-1", "films", "new-*")
+    monkeypatch.setenv("SOURCE_BUCKETS", "sources,uploads-1,")
+    assert WorkerSettings.read().source_buckets == ("sources", "uploads-1")

@@ -7,6 +7,7 @@ matched against the same patterns that the OpenAPI description shows.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -104,10 +105,14 @@ def _callback_url(value: Any) -> str:
 
 def _may_be_public(host: str) -> bool:
     """Return whether a host is a public address, or a name: where that leads shows when it is called."""
+    host = host.removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return False
     try:
-        return is_public(ip_address(host))
-    except ValueError:
-        return host != "localhost"
+        # Also in the spellings that only systems know: decimal, octal, with fewer than four numbers.
+        return is_public(ip_address(socket.inet_aton(host)))
+    except (OSError, ValueError):
+        return True
 
 
 def _url(value: Any, pattern: str, schemes: tuple[str, ...]) -> str:

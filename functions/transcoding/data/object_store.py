@@ -53,6 +53,15 @@ def work_prefix(task_id: str, attempt: int) -> str:
     return f"work/{task_id}/{attempt}/"
 
 
+def forbidden(bucket: str, key: str) -> TaskFailedError:
+    """Return the failure of a task whose source may not be read."""
+    return TaskFailedError(
+        Failure.SOURCE_FORBIDDEN,
+        f"The service may not read s3://{bucket}/{key}. Put it into the source bucket, "
+        "or deploy the service with ExtraSourceArns naming this bucket of the same region.",
+    )
+
+
 class ObjectStore:
     """Reads sources; stores, reads and removes the objects of the output bucket.
 
@@ -75,15 +84,11 @@ class ObjectStore:
             return found["ContentLength"], found["ETag"]
         except ClientError as error:
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            name = f"s3://{bucket}/{key}"
             if status == 404:
-                raise TaskFailedError(Failure.SOURCE_NOT_FOUND, f"There is no {name}.") from error
+                text = f"There is no s3://{bucket}/{key}."
+                raise TaskFailedError(Failure.SOURCE_NOT_FOUND, text) from error
             if status in {301, 400, 403}:
-                raise TaskFailedError(
-                    Failure.SOURCE_FORBIDDEN,
-                    f"The service may not read {name}. Put it into the source bucket, "
-                    "or deploy the service with ExtraSourceArns naming this bucket of the same region.",
-                ) from error
+                raise forbidden(bucket, key) from error
             raise
 
     def presigned_url(self, bucket: str, key: str) -> str:

@@ -6,6 +6,7 @@ Each redirect goes through the same check. No cookies or credentials are kept.
 from __future__ import annotations
 
 import http.client
+import math
 import re
 import socket
 import ssl
@@ -26,10 +27,16 @@ from transcoding.web import IPAddress, RefusedUrlError, Url, connect, is_public,
 CHUNK_BYTES = 1024 * 1024
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
+#: Seconds within which the head of an answer must have come, and what one read asks for.
+HEAD_SECONDS, READ_SECONDS = 30.0, 60.0
+#: A server that sends fewer bytes a second than this, over so many seconds of waiting for it, is given up.
+LEAST_RATE, RATE_SECONDS = 16 * 1024, 60.0
 MAX_REDIRECTS = 5
 #: Pauses before a request is sent again, over the whole life of a source.
 RETRY_PAUSES = (1.0, 2.0, 4.0)
 USER_AGENT = "transcoding/1.0"
+#: Seconds between looks at what is overdue.
+_WATCH = 0.5
 
 
 class _PassingError(TaskFailedError):
@@ -56,6 +63,14 @@ def _checked() -> Iterator[None]:
 def _parse(text: str) -> Url:
     with _checked():
         return Url.parse(text)
+
+
+def _joined(url: Url, location: str) -> str:
+    try:
+        return urljoin(url.text, location)
+    except ValueError as error:
+        text = f"{url.host} redirects to a URL that is not valid."
+        raise TaskFailedError(Failure.SOURCE_ADDRESS_REFUSED, text) from error
 
 
 class HttpSource:
@@ -95,6 +110,10 @@ class HttpSource:
         self._aborted = threading.Event()
         self._transfer = ExitStack()
         self._socket: socket.socket | None = None
+        #: When what is waited for must have come.
+        self._due = math.inf
+        #: Seconds of waiting, and the bytes that came in them.
+        self._waited, self._received = 0.0, 0
         self._validator: str | None = None
 
     def __enter__(self) -> Self:
@@ -130,10 +149,11 @@ class HttpSource:
         while True:
             self._time_left()
             try:
-                with self._named_failures(self._url):
+                with self._named_failures(self._url), self._waiting(READ_SECONDS):
                     # Returns the bytes of a single receive: none of them is lost when the connection breaks.
                     chunk = self._response.read1(size)
                     self._time_left()
+                    self._received += len(chunk)
                     if not chunk and self.length is not None and self.offset < self.length:
                         raise http.client.IncompleteRead(b"")
             except _PassingError as failure:
@@ -141,6 +161,7 @@ class HttpSource:
                 continue
             self.offset += len(chunk)
             self._check_size(self.offset)
+            self._check_rate()
             if not chunk and not self.offset:
                 raise _empty()
             return chunk
@@ -176,7 +197,7 @@ class HttpSource:
                 return response
             # http.client decodes headers as Latin-1; raw UTF-8 is common in this one.
             location = quote(location.encode("latin-1"), safe="/%:@!$&'()*+,;=~?#[]")
-            url = _parse(urljoin(url.text, location))
+            url = _parse(_joined(url, location))
         raise _unreachable(f"{self._url.host} redirects more than {MAX_REDIRECTS} times.")
 
     def _get(self, url: Url) -> HTTPResponse:
@@ -193,12 +214,35 @@ class HttpSource:
         connection = self._transfer.enter_context(closing(self._connect(url)))
         self._socket = connection.sock
         # A server that sends a byte now and then is never idle: only hanging up ends such a read in time.
-        watchdog = threading.Timer(self._time_left(), self._hang_up)
-        watchdog.daemon = True
-        self._transfer.callback(watchdog.cancel)
-        watchdog.start()
-        connection.request("GET", url.target, headers=headers, preload_content=False, decode_content=False)
-        return self._transfer.enter_context(closing(connection.getresponse()))
+        closed = threading.Event()
+        self._transfer.callback(closed.set)
+        threading.Thread(target=self._watch, args=[closed], daemon=True).start()
+        with self._waiting(HEAD_SECONDS):
+            connection.request(
+                "GET", url.target, headers=headers, preload_content=False, decode_content=False
+            )
+            return self._transfer.enter_context(closing(connection.getresponse()))
+
+    @contextmanager
+    def _waiting(self, seconds: float) -> Iterator[None]:
+        """Wait for the server in the block, for at most so many seconds."""
+        started = time.monotonic()
+        self._due = started + seconds
+        try:
+            yield
+        finally:
+            due, self._due = self._due, math.inf
+            self._waited += time.monotonic() - started
+            # What was cut off by hanging up may look whole.
+            if time.monotonic() >= due:
+                raise self._too_slow()
+
+    def _watch(self, closed: threading.Event) -> None:
+        """Hang up when what is waited for is overdue."""
+        while not closed.wait(max(0.0, min(_WATCH, self._deadline - time.monotonic()))):
+            if time.monotonic() >= min(self._deadline, self._due):
+                self._hang_up()
+                return
 
     def _connect(self, url: Url) -> HTTPConnection:
         with _checked():
@@ -222,9 +266,19 @@ class HttpSource:
             raise ValueError("the source is closed")
         left = self._deadline - time.monotonic()
         if left <= 0:
-            text = f"{self._url.host} is too slow: only {self.offset} bytes came in the time there is."
-            raise TaskFailedError(Failure.SOURCE_TIMED_OUT, text)
+            raise self._too_slow()
         return left
+
+    def _too_slow(self) -> TaskFailedError:
+        text = f"{self._url.host} is too slow: only {self.offset} bytes came in the time there is."
+        return TaskFailedError(Failure.SOURCE_TIMED_OUT, text)
+
+    def _check_rate(self) -> None:
+        if self._waited < RATE_SECONDS:
+            return
+        if self._received < LEAST_RATE * self._waited:
+            raise self._too_slow()
+        self._waited, self._received = 0.0, 0
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
-from transcoding.data.object_store import ObjectStore, work_prefix
+from transcoding.data.object_store import ObjectStore, forbidden, work_prefix
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.inspection.facts import SourceFacts
@@ -45,11 +46,14 @@ class SourceReader:
         store: ObjectStore,
         tools: Tools,
         *,
+        buckets: Sequence[str],
         max_source_bytes: int,
         fetch: Callable[..., HttpSource] = HttpSource,
     ) -> None:
+        """`buckets` are patterns of the names of those that sources are read from."""
         self._store = store
         self._tools = tools
+        self._buckets = buckets
         self._max_source_bytes = max_source_bytes
         self._fetch = fetch
 
@@ -68,6 +72,9 @@ class SourceReader:
                     "The output bucket holds what tasks have stored, and no sources. Copy the file into the "
                     "source bucket.",
                 )
+            # The role's rights are no guard where a bucket's own policy lets its whole account read.
+            if not any(fnmatchcase(bucket, pattern) for pattern in self._buckets):
+                raise forbidden(bucket, key)
             begun = 0.0
         else:
             bucket, key = self._store.bucket, f"{work_prefix(task.id, task.attempt)}source"

@@ -141,7 +141,8 @@ class Transcoder:
     """Makes and publishes results; a process creates one and reuses it.
 
     `part_seconds` and `fan_out_seconds` are in seconds of 1080p at 30 frames a second: the length of a part,
-    and the longest source that one worker does by itself.
+    and the longest source that one worker does by itself. `source_buckets` are patterns of the names of the
+    buckets that sources are read from.
     """
 
     def __init__(
@@ -153,6 +154,7 @@ class Transcoder:
         part_seconds: float,
         fan_out_seconds: float,
         workers: int,
+        source_buckets: Sequence[str] = ("*",),
         fetch: Callable[..., HttpSource] = HttpSource,
     ) -> None:
         self._store = store
@@ -160,7 +162,9 @@ class Transcoder:
         self._entering = Entering(store, tools)
         self._quality = QualityChooser(tools)
         self._pictures = PictureMaker(store, tools)
-        self._sources = SourceReader(store, tools, max_source_bytes=max_source_bytes, fetch=fetch)
+        self._sources = SourceReader(
+            store, tools, buckets=source_buckets, max_source_bytes=max_source_bytes, fetch=fetch
+        )
         self._packages: Mapping[Packaging, Package] = {
             Packaging.SEGMENTS: SegmentsPackage(store),
             Packaging.FILE: FilePackage(store, tools),

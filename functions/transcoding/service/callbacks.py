@@ -99,7 +99,7 @@ class Callbacks:
         deadline = time.monotonic() + SECONDS
         try:
             url = Url.parse(text)
-            connection = self._connect(url, seconds=lambda: max(0.1, deadline - time.monotonic()))
+            connection = self._connect(url, seconds=lambda: _time_left(deadline))
             with closing(connection):
                 # A receiver that sends a byte now and then is never idle: only hanging up ends that in time.
                 watchdog = threading.Timer(deadline - time.monotonic(), partial(_hang_up, connection.sock))
@@ -129,6 +129,13 @@ def signature(key: bytes, time: int, body: bytes) -> str:
     """
     signed = hmac.new(key, b"%d.%b" % (time, body), hashlib.sha256).hexdigest()
     return f"t={time},v1={signed}"
+
+
+def _time_left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise NotTakenError(f"no answer within {SECONDS:g} s")
+    return left
 
 
 def _hang_up(connected: socket.socket) -> None:

@@ -2,13 +2,12 @@
 
 A hostile file may take over such a process. So it inherits only the paths of programs and libraries from the
 worker's environment, no credentials, and cannot read that environment under /proc. It has a session of its
-own and is killed, with all that it started, when the worker is done with it or dies. Its input is closed, and
-`Limits` restricts what it may use.
+own and is killed when the worker is done with it or dies. Its input is closed, `Limits` restricts what it may
+use, and `sandbox` what it may ask of the kernel.
 """
 
 from __future__ import annotations
 
-import ctypes
 import io
 import math
 import os
@@ -27,7 +26,10 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO
 
+from aws_lambda_powertools import Logger
+
 from transcoding.errors import Failure
+from transcoding.media.ffmpeg.sandbox import prctl, sandbox
 from transcoding.media.ffmpeg.tools import Tools
 
 #: The numbers in which two messages of the same kind differ.
@@ -35,10 +37,8 @@ _NUMBER = re.compile(r"0x[0-9a-f]+|(?<![A-Za-z0-9])-?\d+(\.\d+)?")
 #: The most kinds of messages, and characters of each, that are kept: more than a real source leads to.
 _MOST_KINDS, _LONGEST_KIND = 50, 200
 
-#: prctl(2), and its operations that are used.
-_prctl = ctypes.CDLL(None).prctl
-_prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+#: Operations of prctl(2).
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 
 #: The variables that a process inherits from the worker. On Lambda, Python needs its libraries' path.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR")
@@ -64,6 +64,9 @@ _SHORTAGES = (
     # x264's message, and FFmpeg's where it cannot start a thread.
     (re.compile(r"malloc of size \d+ failed|pthread_create\(\) failed"), Failure.MEMORY_FULL),
 )
+
+
+logger = Logger(child=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,7 @@ class Encoder:
         return "\n".join(self._stderr)
 
     def _read_progress(self, stdout: IO[str]) -> None:
-        for line in stdout:
+        for line in iter(lambda: stdout.readline(2000), ""):
             key, _, value = line.strip().partition("=")
             if key == "out_time_us" and value.isdigit():
                 self.position = max(self.position, int(value) / 1_000_000)
@@ -216,7 +219,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     """Start a program. Call it in the main thread: when the calling thread ends, the process is killed."""
     # From now on, only root may read the worker's memory and its environment under /proc.
-    _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     process = subprocess.Popen(
         command,
@@ -225,7 +228,7 @@ def _start(
         stderr=stderr,
         env=kept | dict(environment or {}),
         start_new_session=True,
-        preexec_fn=_confinement(limits),  # noqa: PLW1509 - it only makes system calls
+        preexec_fn=_confinement(limits, network=_reads_url(command)),  # noqa: PLW1509 - it only makes system calls
     )
     # If memory runs out in spite of the limit, the kernel is to kill this process, not the worker.
     with suppress(OSError):
@@ -233,9 +236,16 @@ def _start(
     return process
 
 
-def _confinement(limits: Limits) -> Callable[[], None]:
+def _reads_url(command: Sequence[str]) -> bool:
+    """Return whether a command reads a URL: all others read files alone."""
+    return any(word.startswith(("http://", "https://")) for word in command)
+
+
+def _confinement(limits: Limits, *, network: bool) -> Callable[[], None]:
     """Return what a new process does before it becomes the program."""
-    worker = os.getpid()
+    worker, allowed = os.getpid(), sandbox(network=network)
+    if not allowed.is_filtered:
+        logger.warning("System calls cannot be filtered on this machine")
     processor_seconds = math.ceil(limits.seconds) * (os.cpu_count() or 1)
     limited = [
         (which, _allowed(which, value))
@@ -250,12 +260,12 @@ def _confinement(limits: Limits) -> Callable[[], None]:
 
     def confine() -> None:
         # Otherwise, FFmpeg would continue to encode after its worker was killed.
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != worker:
             os._exit(1)
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         for which, value in limited:
             resource.setrlimit(which, (value, value))
+        allowed.enter()
 
     return confine
 
