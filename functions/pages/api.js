@@ -29,7 +29,8 @@ export const onRefused = (listener) => (refused = listener);
 export async function call(name, { query, body, headers, signal } = {}) {
   const url = new URL(name, BASE);
   if (query) url.search = new URLSearchParams(query);
-  const sent = { "x-api-key": sessionStorage.getItem(KEY) ?? "", ...headers };
+  const key = sessionStorage.getItem(KEY);
+  const sent = { "x-api-key": key ?? "", ...headers };
   const request = { headers: sent, signal, cache: "no-store" };
   if (body) Object.assign(request, { method: "POST", body: JSON.stringify(body) });
   let response, answer;
@@ -41,7 +42,8 @@ export async function call(name, { query, body, headers, signal } = {}) {
     throw new ApiError(String(error), 0, true);
   }
   if (answer.errcode === 1000) return answer;
-  if (response.status === 403) refused();
+  // A key that was forgotten, or replaced, meanwhile says nothing of the present one.
+  if (response.status === 403 && key === sessionStorage.getItem(KEY)) refused();
   throw new ApiError(answer.msg ?? response.statusText, answer.errcode, response.status === 429 || response.status >= 500);
 }
 

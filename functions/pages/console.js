@@ -3,8 +3,8 @@
 import { call, forgetKey, hasKey, insist, onRefused, pause, setKey } from "./api.js";
 import { ask, h, icon, tell } from "./dom.js";
 import { canPlay, player } from "./player.js";
-import { add, restore } from "./uploads.js";
-import { bitRate, bytes, date, language, number, time, words } from "./words.js";
+import { add, restore, stopAll } from "./uploads.js";
+import { bitRate, bytes, called, date, language, number, ordered, time, words } from "./words.js";
 
 const PAGE = 15;
 const SOON = 2000;
@@ -37,9 +37,6 @@ const decodeURIComponentSafe = (text) => {
     return text;
   }
 };
-const FORMAT_NAMES = { m3u8: "HLS", mpd: "DASH" };
-const called = (format) => FORMAT_NAMES[format] ?? format.toUpperCase();
-const ordered = (task) => `${called(task.format)} · ${words.quality_names[task.task_config_temp_id]}`;
 
 // ---------------------------------------------------------------------------------------------- views
 
@@ -71,7 +68,7 @@ function bar() {
     ...(hasKey()
       ? [
           h("nav", { "aria-label": words.title }, link("#/", words.tasks, !here.startsWith("/new")), link("#/new", words.new_task, here.startsWith("/new"))),
-          h("button.plain.small", { onclick: () => (forgetKey(), route()) }, words.forget_key),
+          h("button.plain.small", { onclick: () => (stopAll(), forgetKey(), route()) }, words.forget_key),
         ]
       : []),
   );
@@ -85,13 +82,15 @@ function keyView(wrong = false) {
     event.preventDefault();
     setKey(field.value.trim());
     try {
+      // What is not ASCII cannot be sent, and is no key.
+      if (!/^[!-~]+$/.test(field.value.trim())) throw Object.assign(new Error(), { errcode: 1403 });
       await call("get-transcodes", { query: { page: 1, limit: 1 } });
       restore(created);
       route();
     } catch (failure) {
       forgetKey();
       error.hidden = false;
-      error.textContent = failure.errcode === 1403 ? words.key_wrong : failure.errcode ? failure.message : words.away;
+      error.textContent = failure.errcode === 1403 ? words.key_wrong : failure.errcode ? failure.message : words.no_answer;
       field.setAttribute("aria-invalid", "true");
       field.focus();
     }
@@ -201,7 +200,7 @@ function listView(page) {
     const focused = before?.element.contains(document.activeElement) ? document.activeElement.className : null;
     const element = h("div.row", { role: "row" },
       h("span", { role: "cell" }, h("input.pick", { type: "checkbox", value: task.id, checked: chosen.has(task.id), "aria-label": words.select(name(task)), onchange: (event) => choose(task.id, event.target.checked) })),
-      h("span.source", { role: "cell" }, h("a.title", { href: `#/tasks/${task.id}`, title: task.origin_url }, name(task)), task.status === 3 ? h("span.why", { lang: "en" }, task.error_info) : h("span.where", {}, `${task.id} · ${folder(task)}`)),
+      h("span.source", { role: "cell" }, h("a.title", { href: `#/tasks/${task.id}`, title: task.origin_url }, name(task)), task.status === 3 ? h("span.why", { lang: "en", title: task.error_info }, task.error_info) : h("span.where", {}, `${task.id} · ${folder(task)}`)),
       h("span", { role: "cell" }, state(task)),
       h("span.order", { role: "cell" }, ordered(task)),
       h("span.when", { role: "cell" }, h("time", { dateTime: task.created_at }, date(task.created_at))));
@@ -233,7 +232,7 @@ function listView(page) {
 }
 
 async function deleted(ids, question) {
-  if (!(await ask(question, words.delete_lead, words.delete, words.cancel))) return false;
+  if (!(await ask(question, words.delete_lead(ids.length), words.delete, words.cancel))) return false;
   try {
     await (ids.length === 1 ? insist("delete-transcode", { body: { id: ids[0] } }) : insist("delete-transcodes", { body: { ids: ids.join(",") } }));
   } catch (error) {
@@ -267,7 +266,10 @@ function taskView(id, plays) {
     } else {
       watched?.close();
       watched = task.status === 2 && canPlay(task.format) ? player(task, plays) : null;
+      const focused = main.contains(document.activeElement) ? document.activeElement.textContent : "";
       main.replaceChildren(...taskParts(task, watched));
+      // What is pressed stays in the keyboard's reach.
+      if (focused) [...main.querySelectorAll("button, a")].find((one) => one.textContent === focused)?.focus();
     }
     shown = now;
     return unfinished(task);
@@ -329,22 +331,25 @@ function newView(given) {
   const wanted = { format: given.get("format") ?? last.format ?? "m3u8", quality: Number(given.get("quality") ?? last.quality ?? ADAPTIVE), codec: last.codec ?? "h264", thumbnails: last.thumbnails ?? true };
   const format = h("select", { id: "format" }, Object.entries(GROUPS).map(([group, formats]) => h("optgroup", { label: words[group] }, Object.keys(formats).map((one) => option(one, called(one), one === wanted.format)))));
   const quality = h("select", { id: "quality" });
+  const qualityField = h("div.field", {}, h("label", { htmlFor: "quality" }, words.quality), quality);
   const codec = h("select", { id: "codec" });
   const codecField = h("div.field", {}, h("label", { htmlFor: "codec" }, words.codec), codec);
   const pictures = h("input", { type: "checkbox", id: "pictures", checked: wanted.thumbnails });
   const picturesField = h("label.check", { htmlFor: "pictures" }, pictures, words.thumbnails);
   const fill = () => {
     const sound = format.value in GROUPS.group_sound;
-    const kept = Number(quality.value) || wanted.quality;
+    const kept = wanted.quality;
     const qualities = sound ? [5] : ADAPTIVE_FORMATS.has(format.value) ? [6, 4, 3, 2, 1, 5] : [5, 4, 3, 2, 1];
     quality.replaceChildren(...qualities.map((one) => option(one, words.quality_names[one], one === kept)));
     const codecs = [...FORMATS[format.value], ...(Number(quality.value) === ADAPTIVE ? PAIRS : [])];
     const before = codec.value || wanted.codec;
     codec.replaceChildren(...codecs.map((one) => option(one, CODECS[one], one === before)));
     codecField.hidden = codecs.length < 2;
+    qualityField.hidden = sound;
     picturesField.hidden = sound || format.value === "gif";
   };
-  format.onchange = quality.onchange = fill;
+  format.onchange = fill;
+  quality.onchange = () => ((wanted.quality = Number(quality.value)), fill());
   fill();
   const order = () => {
     const made = { format: format.value, task_config_temp_id: Number(quality.value) };
@@ -370,6 +375,7 @@ function newView(given) {
     start.disabled = true;
     try {
       if (!address.value.trim()) throw new Error(words.address_missing);
+      if (!/^(s3|https?):\/\//.test(address.value.trim())) throw new Error(words.address_wrong);
       const { id } = await insist("create-transcode", { body: { origin_url: address.value.trim(), ...order() }, headers: { "Idempotency-Key": key } });
       tell(words.started);
       location.hash = `#/tasks/${id}`;
@@ -388,8 +394,7 @@ function newView(given) {
     h("form.new", { onsubmit: submit },
       h("section.card.settings", {},
         h("div.field", {}, h("label", { htmlFor: "format" }, words.format), format),
-        h("div.field", {}, h("label", { htmlFor: "quality" }, words.quality), quality),
-        codecField, picturesField),
+        qualityField, codecField, picturesField),
       h("section.card", {}, drop),
       h("section.card", {},
         h("div.field", {}, h("label", { htmlFor: "address" }, words.address), address, h("p.hint", { id: "address-hint" }, words.address_hint)),

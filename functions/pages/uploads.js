@@ -2,7 +2,7 @@
 // broken off, also by closing the tab, goes on where it was when the same file is chosen again.
 
 import { call, insist, pause } from "./api.js";
-import { bytes, time, words } from "./words.js";
+import { bytes, ordered, time, words } from "./words.js";
 import { h } from "./dom.js";
 
 const STORE = "transcoding-uploads";
@@ -10,8 +10,14 @@ const FILES_AT_ONCE = 2;
 const PARTS_AT_ONCE = 3;
 const TRIES = 6;
 
+const REFUSED_KEY = 1403;
+
 const uploads = [];
 let changed = () => {};
+let folded = false;
+
+// What lies under the list of uploads can be scrolled to.
+const watched = new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--uploads", `${target.offsetHeight}px`));
 
 const remember = () => {
   const open = uploads.filter((upload) => upload.id && !["done", "failed"].includes(upload.state));
@@ -21,8 +27,12 @@ const remember = () => {
 
 function show() {
   const place = document.getElementById("uploads");
-  const list = uploads.map(card);
-  place.replaceChildren(...(list.length ? [h("section", { "aria-label": words.uploads }, h("h2", {}, words.uploads), h("ul", {}, list))] : []));
+  const list = h("ul", { id: "upload-list", hidden: folded }, uploads.map(card));
+  const fold = h("button.small.plain", { onclick: () => ((folded = !folded), show(), document.querySelector("#uploads button").focus()), "aria-expanded": String(!folded), "aria-controls": "upload-list" }, folded ? words.unfold : words.fold);
+  place.replaceChildren(...(uploads.length ? [h("section", { "aria-label": words.uploads }, h("div.headline", {}, h("h2", {}, `${words.uploads} (${uploads.length})`), fold), list)] : []));
+  watched.disconnect();
+  if (uploads.length) watched.observe(place.firstChild);
+  else document.documentElement.style.removeProperty("--uploads");
 }
 
 function card(upload) {
@@ -32,8 +42,10 @@ function card(upload) {
   const facts = [words.upload_state[state]];
   if (state === "sending") facts.push(`${bytes(sent)} / ${bytes(size)}`, ...(seconds ? [words.left(time(seconds))] : []));
   if (error && ["failed", "paused"].includes(state)) facts.push(error);
+  if (state === "paused") facts.push(ordered(upload.order));
   const actions = [];
-  if (state === "done") actions.push(h("a.button.small", { href: `#/tasks/${upload.task}` }, words.open_url));
+  if (state === "done") actions.push(h("a.button.small", { href: `#/tasks/${upload.task}`, onclick: () => remove(upload) }, words.open_url));
+  if (["waiting", "sending"].includes(state)) actions.push(h("button.small.plain", { onclick: () => stop(upload), "aria-label": `${words.upload_stop}: ${name}` }, words.upload_stop));
   if (state === "paused" && upload.file) actions.push(h("button.small", { onclick: () => begin(upload) }, words.upload_again));
   if (state === "paused" && !upload.file) actions.push(picker(upload));
   if (["done", "paused", "failed"].includes(state)) actions.push(h("button.small.plain", { onclick: () => remove(upload), "aria-label": `${words.upload_remove}: ${name}` }, words.upload_remove));
@@ -71,6 +83,19 @@ function remove(upload) {
   show();
 }
 
+function stop(upload) {
+  upload.abort?.abort();
+  upload.state = "paused";
+  remember();
+  card(upload);
+  next();
+}
+
+// Stops what is under way, as nobody is signed in any more.
+export function stopAll() {
+  for (const upload of uploads.filter((one) => ["waiting", "sending"].includes(one.state))) stop(upload);
+}
+
 const begin = (upload) => {
   upload.state = "waiting";
   upload.error = "";
@@ -97,7 +122,8 @@ async function run(upload) {
   } catch (error) {
     // Other parts are not sent on: whoever goes on would send them twice.
     abort.abort();
-    if (error.name !== "AbortError") Object.assign(upload, { state: error.errcode && !error.retryable ? "failed" : "paused", error: error.message });
+    const refused = error.errcode && error.errcode !== REFUSED_KEY && !error.retryable;
+    if (error.name !== "AbortError") Object.assign(upload, { state: refused ? "failed" : "paused", error: error.message });
   }
   remember();
   if (uploads.includes(upload)) card(upload);
@@ -114,11 +140,10 @@ async function send(upload, signal) {
   remember();
   const count = Math.max(1, Math.ceil(size / known.part_size));
   upload.sent = 0;
-  let [since, before] = [performance.now(), null];
+  let [since, before] = [performance.now(), 0];
   const progress = (more) => {
     upload.sent += more;
     const now = performance.now();
-    before ??= upload.sent;
     if (now - since > 500) {
       upload.rate = Math.max(0, (upload.sent - before) / ((now - since) / 1000)) || upload.rate;
       if (now - since > 5000) [since, before] = [now, upload.sent];
@@ -131,8 +156,10 @@ async function send(upload, signal) {
     const todo = known.urls.map((url, index) => ({ url, number: first + index, etag: known.etags[index] }));
     for (const one of todo.filter((one) => one.etag)) {
       etags[one.number - 1] = one.etag;
-      progress(length(one.number, size, known.part_size));
+      upload.sent += length(one.number, size, known.part_size);
     }
+    // What S3 has already says nothing of the speed.
+    [since, before] = [performance.now(), upload.sent];
     const left = todo.filter((one) => !one.etag);
     const lane = async () => {
       for (let one = left.shift(); one; one = left.shift()) {
@@ -192,7 +219,8 @@ export function add(files, order) {
       begin(broken);
       continue;
     }
-    uploads.push({ file, name: file.name, size: file.size, modified: file.lastModified, order, key: crypto.randomUUID(), state: "waiting", sent: 0 });
+    const refused = file.size ? {} : { state: "failed", error: words.upload_empty };
+    uploads.push({ file, name: file.name, size: file.size, modified: file.lastModified, order, key: crypto.randomUUID(), state: "waiting", sent: 0, ...refused });
   }
   show();
   next();

@@ -14,6 +14,7 @@ const WORDS = {
     key_wrong: "The service does not accept this key.",
     key_where: "Whoever deployed the service has the key: API Gateway shows it under “API keys”; on this machine it is in .local/stack.json.",
     away: "The service does not answer. Trying again …",
+    no_answer: "The service does not answer. Is it running? Try again in a moment.",
     throttled: "Too many calls at the moment. Slowing down …",
     loading: "Loading …",
     status: { "-1": "Accepted", 0: "Waiting", 1: "Running", 2: "Succeeded", 3: "Failed", 4: "Deleted" },
@@ -36,21 +37,24 @@ const WORDS = {
     newer: "Newer",
     older: "Older",
     empty_title: "No tasks yet",
-    empty_lead: "Drop a video here, or give an address, and get a URL that plays everywhere.",
+    empty_lead: "Send a video, or give the address of one, and get a URL that plays everywhere.",
     select: (name) => `Select ${name}`,
     select_all: "Select all of this page",
     selected: (n) => `${n} selected`,
     delete: "Delete",
     delete_one: (name) => `Delete the task of “${name}”?`,
     delete_many: (n) => (n === 1 ? "Delete one task?" : `Delete ${n} tasks?`),
-    delete_lead: "Its result is removed with it: the URL stops playing. The source stays. This cannot be undone.",
+    delete_lead: (n) =>
+      n === 1
+        ? "Its result, if there is one, is removed with it: the URL stops playing. The source stays. This cannot be undone."
+        : "Their results are removed with them: the URLs stop playing. The sources stay. This cannot be undone.",
     deleted: (n) => (n === 1 ? "One task was deleted." : `${n} tasks were deleted.`),
     cancel: "Cancel",
     back: "All tasks",
     copy_url: "Copy the URL",
     copied: "The URL was copied.",
     open_url: "Open",
-    download: "Download",
+    download: "Open the file",
     again: "Transcode again",
     what_happened: "What happened",
     what_to_do: "What to do",
@@ -70,7 +74,7 @@ const WORDS = {
     col_average: "Average",
     col_peak: "Peak",
     sound_only: "Sound",
-    no_preview: "Browsers do not play this format. Download the file to watch it.",
+    no_preview: "Browsers do not play this format. Open the file to save and watch it.",
     play: "Play",
     pause: "Pause",
     mute: "Mute",
@@ -88,6 +92,7 @@ const WORDS = {
     address: "Address",
     address_hint: "s3://bucket/key, or an http(s) URL on the public Internet",
     address_missing: "Give an address, or drop files above.",
+    address_wrong: "An address looks like s3://bucket/key or https://…",
     format: "Format",
     codec: "Codec",
     thumbnails: "Poster and thumbnails",
@@ -115,7 +120,11 @@ const WORDS = {
     },
     upload_again: "Go on",
     upload_reselect: "Choose the file again to go on",
+    upload_stop: "Stop",
     upload_remove: "Remove",
+    upload_empty: "The file is empty.",
+    fold: "Hide",
+    unfold: "Show",
     upload_other: "This is another file: its name or size differs.",
     left: (text) => `${text} left`,
     error_advice: {
@@ -146,6 +155,7 @@ const WORDS = {
     key_wrong: "服务不接受这个密钥。",
     key_where: "部署服务的人有密钥:在 API Gateway 的“API 密钥”里;本机的在 .local/stack.json 里。",
     away: "服务没有响应,正在重试……",
+    no_answer: "服务没有响应。它在运行吗?请稍后再试。",
     throttled: "请求太多,正在放慢……",
     loading: "正在加载……",
     status: { "-1": "已接受", 0: "排队中", 1: "转码中", 2: "成功", 3: "失败", 4: "已删除" },
@@ -168,21 +178,21 @@ const WORDS = {
     newer: "较新",
     older: "较早",
     empty_title: "还没有任务",
-    empty_lead: "把视频拖到这里,或填写地址,即可得到到处都能播放的链接。",
+    empty_lead: "上传视频,或填写视频的地址,即可得到到处都能播放的链接。",
     select: (name) => `选择 ${name}`,
     select_all: "选择本页全部",
     selected: (n) => `已选择 ${n} 个`,
     delete: "删除",
     delete_one: (name) => `删除“${name}”的任务?`,
     delete_many: (n) => `删除 ${n} 个任务?`,
-    delete_lead: "结果会一起删除,链接将不能再播放。源文件保留。此操作无法撤销。",
+    delete_lead: () => "如有结果,会一起删除,链接将不能再播放。源文件保留。此操作无法撤销。",
     deleted: (n) => `已删除 ${n} 个任务。`,
     cancel: "取消",
     back: "全部任务",
     copy_url: "复制链接",
     copied: "链接已复制。",
     open_url: "打开",
-    download: "下载",
+    download: "打开文件",
     again: "再次转码",
     what_happened: "发生了什么",
     what_to_do: "怎么办",
@@ -220,6 +230,7 @@ const WORDS = {
     address: "地址",
     address_hint: "s3://bucket/key,或公网上的 http(s) 地址",
     address_missing: "请填写地址,或把文件拖到上面。",
+    address_wrong: "地址的样子是 s3://bucket/key 或 https://…",
     format: "格式",
     codec: "编码",
     thumbnails: "封面和缩略图",
@@ -240,7 +251,11 @@ const WORDS = {
     },
     upload_again: "继续",
     upload_reselect: "重新选择文件以继续",
+    upload_stop: "停止",
     upload_remove: "移除",
+    upload_empty: "文件是空的。",
+    fold: "收起",
+    unfold: "展开",
     upload_other: "这是另一个文件:名称或大小不同。",
     left: (text) => `还剩 ${text}`,
     error_advice: {
@@ -262,6 +277,11 @@ const WORDS = {
 
 export const language = (navigator.languages ?? [navigator.language]).find((tag) => /^(zh|en)\b/i.test(tag))?.slice(0, 2).toLowerCase() ?? "en";
 export const words = WORDS[language];
+
+const FORMAT_NAMES = { m3u8: "HLS", mpd: "DASH" };
+export const called = (format) => FORMAT_NAMES[format] ?? format.toUpperCase();
+// What was asked for, of a task or of the parameters of one.
+export const ordered = ({ format, task_config_temp_id: quality }) => `${called(format)} · ${words.quality_names[quality]}`;
 
 const numbers = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
 const dates = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });

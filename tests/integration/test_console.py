@@ -140,10 +140,10 @@ def test_a_file_is_uploaded_transcoded_played_and_deleted(open_console: Any, fil
     upload = page.get_by_role("listitem").filter(has_text=film.name)
     expect(upload).to_contain_text("Task created", timeout=PATIENCE)
     upload.get_by_role("link", name="Open").click()
-    expect(page.get_by_role("heading", name=STORED)).to_be_visible()
+    expect(page.get_by_role("heading", name=STORED)).to_be_visible(timeout=PATIENCE)
+    # What is done covers nothing of the task's page.
+    expect(upload).to_have_count(0)
     expect(page.locator(".lead .badge")).to_have_text("Succeeded", timeout=PATIENCE)
-
-    upload.get_by_role("button", name="Remove").click()
 
     # Its facts.
     rows = page.get_by_role("region", name="Renditions").get_by_role("row")
@@ -256,6 +256,39 @@ def test_an_upload_that_was_broken_off_goes_on_where_it_was(open_console: Any, t
     expect(page.locator(".lead .badge")).to_have_text("Succeeded", timeout=PATIENCE)
 
 
+def test_an_upload_can_be_stopped_and_outlives_the_key(
+    open_console: Any, three_parts: Path, stack: Stack
+) -> None:
+    page = open_console("/new")
+    open_gate: list[bool] = []
+
+    def hold(route: Any) -> None:
+        if open_gate:
+            route.continue_()
+
+    page.route(re.compile("partNumber="), hold)
+    page.get_by_label("Format").select_option("mp4")
+    page.get_by_label("Quality").select_option(label="360p")
+    page.locator("#files").set_input_files(three_parts)
+    upload = page.get_by_role("listitem").filter(has_text=three_parts.name)
+    upload.get_by_role("button", name="Stop").click()
+    expect(upload).to_contain_text("MP4 · 360p")
+    upload.get_by_role("button", name="Go on").click()
+    expect(upload).to_contain_text("Sending")
+    page.get_by_role("button", name="Forget the key").click()
+    expect(upload).to_contain_text("Broken off")
+    page.get_by_label("API key").fill(stack["api_key"])
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Tasks", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Hide").click()
+    expect(upload).to_be_hidden()
+    page.get_by_role("button", name="Show").click()
+    assert obstacles(page) == []
+    open_gate.append(True)
+    upload.get_by_role("button", name="Go on").click()
+    expect(upload).to_contain_text("Task created", timeout=PATIENCE)
+
+
 def tab_to(page: Page, name: str) -> None:
     """Press Tab until what has this name has the focus; that is to be seen, each time."""
     for _ in range(60):
@@ -330,7 +363,10 @@ def test_what_failed_says_why_and_what_to_do(open_console: Any, stack: Stack) ->
     page = open_console("/new")
     page.get_by_label("Address").fill("not an address")
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_role("alert")).to_contain_text("origin_url")
+    expect(page.get_by_role("alert")).to_contain_text("An address looks like")
+    page.get_by_label("Address").fill("https://user:password@example.com/film.mp4")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("alert")).to_contain_text("user name or password")
     page.get_by_label("Address").fill(f"s3://{stack['source_bucket']}/missing.mp4")
     page.get_by_label("Format").select_option("mp4")
     page.get_by_role("button", name="Start").click()

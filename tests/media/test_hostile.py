@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.server
 import struct
+import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import some
 from tests.media.conftest import ffmpeg
 from transcoding.errors import Failure, TaskFailedError
 
@@ -182,6 +186,80 @@ def test_the_encrypted_are_told_in_matroska(clips, transcode, tmp_path):
     with pytest.raises(TaskFailedError) as failure:
         transcode(clip, "mp4", 5)
     assert failure.value.code is Failure.ENCRYPTED
+
+
+#: Files that name others: `{url}` is one on this machine's network, `{path}` one on its disk.
+REFERENCES = {
+    "playlist.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{url}\n#EXTINF:9,\n{path}\n",
+    "key.m3u8": '#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="{url}"\n#EXTINF:9,\n{path}\n',
+    "script.ffconcat": "ffconcat version 1.0\nfile '{url}'\nfile '{path}'\n",
+    "plain.concat": "file '{path}'\nfile '{url}'\n",
+    "picture.svg": (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:x="http://www.w3.org/1999/xlink" width="9">'
+        '<image x:href="{url}" width="9"/><image x:href="file://{path}" width="9"/></svg>'
+    ),
+    "session.sdp": (
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+    ),
+    "stream.rtsp": "rtsp://127.0.0.1:{port}/\n",
+    "manifest.mpd": (
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT9S">'
+        "<BaseURL>{url}</BaseURL><Period><AdaptationSet mimeType='video/mp4'>"
+        "<Representation id='1' bandwidth='1'><BaseURL>{path}</BaseURL></Representation>"
+        "</AdaptationSet></Period></MPD>"
+    ),
+    "list.xml": (
+        '<CompositionPlaylist xmlns="http://www.smpte-ra.org/schemas/2067-3/2016">'
+        "<Id>urn:uuid:1</Id><PackingList>{url}</PackingList></CompositionPlaylist>"
+    ),
+    "reference.mov": (
+        "<?quicktime type='application/x-quicktime-media-link'?><embed src='{url}' qtsrc='{path}'/>"
+    ),
+    "text.srt": "1\n00:00:00,000 --> 00:00:09,000\n<img src='{url}'>{path}\n",
+    "text.ass": (
+        "[Script Info]\nScriptType: v4.00+\n[Fonts]\nfontname: {path}\n[Events]\n"
+        "Dialogue: 0,0:00:00.00,0:00:09.00,,,,,,,{url}\n"
+    ),
+    "video.avs": 'FFmpegSource2("{url}")\n',
+    "video.vpy": "open('{path}')\n",
+    "meta.txt": ";FFMETADATA1\ntitle={url}\n",
+    "graph.txt": "movie={url}[out0]\n",
+}
+
+
+@pytest.mark.parametrize(
+    "name", some(REFERENCES, "playlist.m3u8", "script.ffconcat", "picture.svg", "session.sdp")
+)
+@pytest.mark.parametrize("format", some(["mp4", "m3u8"], "mp4"))
+def test_a_source_that_names_others_opens_none(
+    transcode: Any, tmp_path: Path, name: str, format: str
+) -> None:
+    canary = tmp_path / "canary.mp4"
+    ffmpeg(f"{BOTH} {H264} -c:a aac {{0}}", canary)
+    asked: list[str] = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+        port = server.server_address[1]
+        content = REFERENCES[name].format(url=f"http://127.0.0.1:{port}/a.mp4", path=canary, port=port)
+        source = tmp_path / name
+        source.write_text(content)
+        # It was read when it was stored; nothing is to read it after that.
+        before = canary.stat().st_atime_ns
+        with pytest.raises(TaskFailedError) as failure:
+            transcode(source, format, 5)
+        server.shutdown()
+    assert failure.value.code in {
+        *(Failure.NOT_MEDIA, Failure.DAMAGED, Failure.CODEC_UNSUPPORTED, Failure.FORMAT_NEEDS_PICTURE),
+    }, failure.value
+    assert not asked
+    assert canary.stat().st_atime_ns == before
 
 
 @pytest.mark.parametrize("bucket", ["others", "source-2", "foo--x-s3", "foo--use1-az4--x-s3", "a..b"])

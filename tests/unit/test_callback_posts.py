@@ -172,6 +172,15 @@ def test_the_code_of_the_readme_knows_what_is_genuine(
     assert not is_genuine("b" * 64, signed, body)
     assert not is_genuine(KEY, signed, body + b" ")
     assert not is_genuine(KEY, signed.replace("t=1", "t=2"), body)
+    for other in (
+        "",
+        "garbage",
+        "t=x,v1=y",
+        signed.partition(",")[0],
+        f"{signed[:-1]}é",
+        f"t={'9' * 5000},v1=0",
+    ):
+        assert not is_genuine(KEY, other, body)
     clock.advance(301)
     assert not is_genuine(KEY, signed, body)
 

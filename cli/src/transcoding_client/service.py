@@ -47,7 +47,9 @@ def find_service(
     if url or key:
         missing = f"The key of {url}" if url else "The address of the service"
         name = f"{KEY_VARIABLE} or --api-key" if url else f"{URL_VARIABLE} or --api-url"
-        raise UnknownServiceError(f"{missing} is not given: set {name}.")
+        raise UnknownServiceError(
+            f"{missing} is not given: set {name}. ({STACK_FILE} is read where neither is given.)"
+        )
     for parent in _and_above(folder or Path.cwd()):
         if (path := parent / STACK_FILE).is_file():
             return _of_file(path)

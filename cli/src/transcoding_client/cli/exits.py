@@ -61,6 +61,17 @@ _OF_ERRORS: tuple[tuple[type[Exception], Exit], ...] = (
 )
 
 
+#: What this program calls the parameters that messages of the service begin with.
+_OPTIONS = {
+    "task_config_temp_id": "--quality",
+    "format": "--format",
+    "codec": "--codec",
+    "thumbnails": "--thumbnails",
+    "callback_url": "--callback-url",
+    "origin_url": "the source",
+}
+
+
 @dataclass
 class Situation:
     """What the words for an error need to know; commands note it as they go."""
@@ -105,6 +116,8 @@ def _words(error: Exception, code: Exit) -> str:
         key_from = situation.service.key_from if situation.service else "nowhere"
         words = f"The service refuses the API key ({error.errcode}), which is from {key_from}."
     elif isinstance(error, RefusedError):
+        for parameter, option in _OPTIONS.items():
+            words = words.replace(f"{parameter}:", f"{option}:")
         words = f"The service refuses this ({error.errcode}): {words}"
     elif isinstance(error, UnavailableError):
         words = f"The service is away{_number(error)}: {words}"

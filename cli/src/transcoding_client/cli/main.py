@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -104,6 +106,22 @@ KeyOption = Annotated[
 ]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"transcoding {version('transcoding-client')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version, and end."),
+    ] = False,
+) -> None:
+    """Transcode videos with a transcoding service."""
+
+
 @contextmanager
 def _connected(api_url: str | None, api_key: str | None) -> Iterator[Client]:
     service = situation.service = find_service(api_url, api_key)
@@ -199,7 +217,10 @@ def list_(
     else:
         output.show_page(found)
         before, shown = (page - 1) * limit, len(found.results)
-        output.tell(f"{before + 1} to {before + shown} of {found.count}" if shown else f"0 of {found.count}")
+        pages = f"; there are {math.ceil(found.count / limit)} pages" if found.count else ""
+        output.tell(
+            f"{before + 1} to {before + shown} of {found.count}" if shown else f"0 of {found.count}{pages}"
+        )
 
 
 @app.command()
@@ -234,7 +255,7 @@ def watch(
 @app.command()
 @reported
 def rm(
-    task_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks.")],
+    task_ids: Annotated[list[str], typer.Argument(metavar="ID", help="The tasks.")],
     api_url: UrlOption = None,
     api_key: KeyOption = None,
 ) -> None:

@@ -152,7 +152,7 @@ def show_page(page: TaskPage) -> None:
             Text(status_in_words(task), _COLOURS.get(task.status, "")),
             quality_in_words(task),
             Text(task.format),
-            f"{task.created_at:%Y-%m-%d %H:%M}",
+            f"{task.created_at.astimezone():%Y-%m-%d %H:%M}",
             Text(_end_of(task.origin_url, left)),
         )
     console.print(table)
@@ -177,8 +177,8 @@ def show_task(task: Task) -> None:
         ("source", task.origin_url),
         ("quality", quality_in_words(task)),
         ("format", task.format),
-        ("created", task.created_at.isoformat()),
-        ("updated", task.updated_at.isoformat()),
+        ("created", task.created_at.astimezone().isoformat()),
+        ("updated", task.updated_at.astimezone().isoformat()),
     ]
     if task.status is Status.FAILED:
         facts.append(("reason", f"{task.error_info} ({task.error_code})"))
@@ -190,13 +190,11 @@ def show_task(task: Task) -> None:
             ("poster", task.output.poster_url),
             ("thumbnails", task.output.thumbnails_url),
         ]
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in facts:
-        if value:
-            grid.add_row(name, Text(value))
-    _results().print(grid)
+    told = [(name, value) for name, value in facts if value]
+    width = max(len(name) for name, _ in told)
+    for name, value in told:
+        # No line is broken: URLs are copied from it.
+        _results().print(Text.assemble((f"{name:{width}}", "bold"), "  ", value), soft_wrap=True)
 
 
 def status_in_words(task: Task) -> str:
