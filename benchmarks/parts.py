@@ -128,9 +128,14 @@ class Bench:
             "FFMPEG_DIR": str(FFMPEG_DIR),
         }
 
-    def compare(self, film: Path, quality: int = QUALITY, codecs: str = "") -> dict[str, Any]:
-        """Measure a film in parts and by FFmpeg alone, which makes the same from one decode."""
-        steps, ours = self.fan_out(film, quality, codecs)
+    def compare(
+        self, film: Path, quality: int = QUALITY, codecs: str = "", *, thumbnails: bool = False
+    ) -> dict[str, Any]:
+        """Measure a film in parts and by FFmpeg alone, which makes the same from one decode.
+
+        FFmpeg alone makes no `thumbnails`.
+        """
+        steps, ours = self.fan_out(film, quality, codecs, thumbnails=thumbnails)
         spent, folder = plain(film, self._home, _FORMAT, quality, codecs, self._chosen())
         pictures = [
             path.parent for path in folder.glob(f"*/{command.PLAYLIST}") if path.parent.name != "audio"
@@ -166,9 +171,11 @@ class Bench:
         with self._function("worker") as function:
             return function.started
 
-    def fan_out(self, film: Path, quality: int = QUALITY, codecs: str = "") -> tuple[list[Step], Result]:
+    def fan_out(
+        self, film: Path, quality: int = QUALITY, codecs: str = "", *, thumbnails: bool = False
+    ) -> tuple[list[Step], Result]:
         """Transcode a film in parts, all by one worker. Return the steps and the result."""
-        task_id = self._create(film, _FORMAT, quality, codecs)
+        task_id = self._create(film, _FORMAT, quality, codecs, thumbnails=thumbnails)
         steps: list[Step] = []
         with self._function("worker") as worker:
             for message in self._messages():
@@ -199,12 +206,13 @@ class Bench:
         messages = list(self._messages())
         return _event(messages[-1])
 
-    def _create(self, film: Path, target: str, quality: int, codecs: str = "") -> str:
+    def _create(
+        self, film: Path, target: str, quality: int, codecs: str = "", *, thumbnails: bool = False
+    ) -> str:
         self._s3.upload_file(str(film), self._stack["source_bucket"], film.name)
         url = f"s3://{self._stack['source_bucket']}/{film.name}"
         body = {"origin_url": url, "format": target, "task_config_temp_id": quality}
-        # Thumbnails have a measure of their own.
-        body |= {"codec": codecs or None, "thumbnails": False}
+        body |= {"codec": codecs or None, "thumbnails": thumbnails}
         with self._function("create_transcode") as create:
             answer, _ = create.call(gateway_event("POST", "create-transcode", body=body))
         task_id: str = json.loads(answer["body"])["id"]

@@ -12,20 +12,25 @@ from typing import Any
 
 from benchmarks import costs, quality, s3, sources
 from benchmarks.parts import Bench
+from benchmarks.schedule import Steps, critical_path
 from benchmarks.sources import TOOLS, Sizes
 from local.stack import Stack
 from transcoding.media.planning.ladder import ADAPTIVE
 
 _720P = 3
-#: The quality and the codecs that are asked for, by what the table calls them.
+#: The quality and the codecs that are asked for, and whether thumbnails are, by what the table calls them.
 _ORDERS = {
-    "720p, h264": (_720P, "h264"),
-    "720p, hevc": (_720P, "hevc"),
-    "720p, av1": (_720P, "av1"),
-    "adaptive, h264": (ADAPTIVE, "h264"),
-    "adaptive, av1": (ADAPTIVE, "av1"),
-    "adaptive, h264 and av1": (ADAPTIVE, "h264,av1"),
+    "720p, h264": (_720P, "h264", False),
+    "the same with thumbnails": (_720P, "h264", True),
+    "720p, hevc": (_720P, "hevc", False),
+    "720p, av1": (_720P, "av1", False),
+    "adaptive, h264": (ADAPTIVE, "h264", False),
+    "the same with thumbnails (the default)": (ADAPTIVE, "h264", True),
+    "adaptive, av1": (ADAPTIVE, "av1", False),
+    "adaptive, h264 and av1": (ADAPTIVE, "h264,av1", False),
 }
+#: With so many workers, the time of a task is computed.
+_WORKERS = (2, 5, 10)
 #: Frames a second of the film.
 _RATE = 24
 
@@ -37,8 +42,8 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
     with s3.in_front_of(stack["aws_endpoint_url"], home / "state" / "s3") as url:
         bench = Bench(stack, home, url)
         start = {"wall": bench.started().wall}
-        for name, (asked, codecs) in _ORDERS.items():
-            made = bench.compare(film, asked, codecs)
+        for name, (asked, codecs, thumbnails) in _ORDERS.items():
+            made = bench.compare(film, asked, codecs, thumbnails=thumbnails)
             # A viewer loads one rendition, at the most the largest, and the sound.
             sound = made["output"]["bytes"] - sum(made["playlists"].values())
             watched = {"bytes": max(made["playlists"].values()) + sound, "objects": sizes.renditions // 3}
@@ -55,6 +60,7 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
                 else None,
                 "plain_cpu": made["plain"]["cpu"],
                 "ratio": made["ratio"],
+                "speedups": _speedups(made | {"start": start}),
                 "frames": made["frames"],
                 "bytes": made["output"]["bytes"],
                 "watched_bytes": watched["bytes"],
@@ -65,6 +71,15 @@ def measure(stack: Stack, home: Path, sizes: Sizes) -> list[dict[str, Any]]:
             print(f"  {row}", flush=True)
             rows.append(row)
     return rows
+
+
+def _speedups(film: dict[str, Any]) -> dict[int, float]:
+    """Return by the number of workers how many times as fast as FFmpeg alone they are, when all are warm."""
+    if not any(step["kind"] == "picture" for step in film["steps"]):
+        return {}
+    steps = Steps.measured(film)
+    ends = {workers: critical_path(steps, workers, warm=True).end for workers in _WORKERS}
+    return {workers: film["plain"]["wall"] / end for workers, end in ends.items()}
 
 
 def vmaf(result: str, source: Path) -> dict[str, float]:
