@@ -279,7 +279,7 @@ def test_an_upload_can_be_stopped_and_outlives_the_key(
     expect(upload).to_contain_text("Broken off")
     page.get_by_label("API key").fill(stack["api_key"])
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Tasks", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="New task")).to_be_visible()
     page.get_by_role("button", name="Hide").click()
     expect(upload).to_be_hidden()
     page.get_by_role("button", name="Show").click()
