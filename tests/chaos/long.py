@@ -27,7 +27,7 @@ RATE = 3
 #: emulator reads all that follows.
 _RECIPE = (
     "-f lavfi -i testsrc2=s=854x480:r={rate}:d={seconds} -f lavfi -i sine=440:beep_factor=4:d={seconds}"
-    " -c:v libx264 -preset veryfast -g 60 -pix_fmt yuv420p -b:v 200k -c:a aac -b:a 96k"
+    " -c:v libx264 -preset veryfast -g 60 -pix_fmt yuv420p -b:v 80k -c:a aac -b:a 32k"
 )
 LEASE = 20
 PARAMETERS = {"MaxWorkers": "3", "LeaseSeconds": str(LEASE), "FanOutSeconds": "60", "PartSeconds": "2"}

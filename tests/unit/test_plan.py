@@ -167,6 +167,23 @@ def test_a_picture_of_the_quality_or_smaller_is_copied(short_side, quality, copi
     assert plan(source, MP4, quality).copies_picture is copied
 
 
+@pytest.mark.parametrize(
+    ("sides", "rung"),
+    [
+        ((360, 640), 360),
+        ((360, 864), 360),
+        ((360, 1280), 480),
+        ((360, 3456), 720),
+        ((1080, 2592), 1080),
+        ((1080, 5760), 2160),
+    ],
+)
+def test_a_very_wide_picture_has_the_bit_rates_of_its_pixels(sides: tuple[int, int], rung: int) -> None:
+    assert rung_for(*sides).short_side == rung
+    wide = plan(with_video(width=sides[1], height=sides[0]), MP4, 5, may_copy=False)
+    assert wide.pictures[0].rung.short_side == rung
+
+
 @pytest.mark.parametrize("rung", LADDER)
 def test_a_picture_is_copied_up_to_the_cap_of_its_size(rung):
     size = {"width": 16 * rung.short_side // 18 * 2, "height": rung.short_side}

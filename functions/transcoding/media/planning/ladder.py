@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -49,6 +50,9 @@ LADDER: tuple[Rung, ...] = (
     Rung(4320, 80_000_000, 192_000, 128_000),
 )
 
+#: The widest shape, width by height, of films. Panoramas and walls of screens are wider.
+_WIDEST = 2.4
+
 #: `task_config_temp_id` → the longest shorter side, pixels; None: as the source.
 SHORT_SIDE: Mapping[int, int | None] = MappingProxyType({1: 360, 2: 480, 3: 720, 4: 1080, ORIGINAL: None})
 
@@ -73,8 +77,13 @@ def adaptive_sides(short_side: int) -> tuple[int, ...]:
     return tuple(sides)
 
 
-def rung_for(short_side: int) -> Rung:
-    """Return the bit rates for a picture of this shorter side, in pixels."""
+def rung_for(short_side: int, long_side: int = 0) -> Rung:
+    """Return the bit rates for a picture of these sides, in pixels.
+
+    One that is longer than `_WIDEST` counts as one of that shape with as many pixels.
+    """
+    if long_side > short_side * _WIDEST:
+        short_side = math.isqrt(round(short_side * long_side / _WIDEST))
     return next((rung for rung in LADDER if short_side <= rung.short_side), LADDER[-1])
 
 

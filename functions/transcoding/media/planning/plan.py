@@ -332,7 +332,7 @@ def _plan_pictures(
                 obstacle=obstacle,
                 width=width,
                 height=height,
-                rung=rung_for(min(width, height)),
+                rung=rung_for(*sorted((width, height))),
                 crf=choices[name].crf if name in choices else codec.crf(min(width, height)),
                 start=start,
                 held=held,
@@ -403,7 +403,7 @@ def _picture_obstacle(source: SourceFacts, codec: PictureCodec, size: tuple[int,
     video = source.video
     if video is None:
         return "there is none"
-    rung = rung_for(min(size))
+    rung = rung_for(*sorted(size))
     bit_rate = picture_bit_rate(source, video)
     colour = meant(video)
     obstacles = (
