@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +50,59 @@ def test_no_program_sees_anything_of_the_role(clips, s3, worker, noted):
         names = {line.partition("=")[0] for line in environment.split("\0") if line}
         assert names == {"PATH", "TMPDIR"} | own
         assert not [secret for secret in CREDENTIALS if secret in environment]
+
+
+#: Answers that each name is this machine, serves a folder, and has the programs read a file of it by a name.
+NAMED = """
+import http.server, math, os, socket, struct, sys, threading
+from functools import partial
+from pathlib import Path
+from transcoding.media.ffmpeg.tools import Tools
+from transcoding.media.inspection.probe import probe, with_keyframes
+
+def answer(server):
+    while True:
+        asked, sender = server.recvfrom(512)
+        end = asked.index(bytes(1), 12) + 5
+        address = struct.pack(">HHHIH", 0xC00C, 1, 1, 60, 4) + bytes([127, 0, 0, 1])
+        found = address if asked[end - 4 : end - 2] == b"\\0\\1" else b""
+        head = asked[:2] + struct.pack(">HHHHH", 0x8180, 1, bool(found), 0, 0)
+        server.sendto(head + asked[12:end] + found, sender)
+
+names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+names.bind(("127.0.0.1", 53))
+threading.Thread(target=answer, args=[names], daemon=True).start()
+handler = partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+url = f"http://media.example.test:{server.server_address[1]}/film.mp4"
+facts = probe(Tools.within(Path(sys.argv[2])), url, 1, math.inf)
+print(facts.duration)
+with_keyframes(facts, url)
+"""
+
+
+def test_the_programs_look_names_up(clips: Any, tmp_path: Path) -> None:
+    """The sandbox must not keep a resolver from its work: on AWS, each source has a name."""
+    clip = clips("film.mp4", f"-f lavfi -i testsrc2=s=320x180:r=25:d=20 {H264} -g 25 {{0}}")
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\n")
+    # A view of the machine with another file of name servers, which takes root.
+    begin = f"mount --bind {resolver} /etc/resolv.conf && exec "
+    command = ["unshare", "--mount", "sh", "-c", begin + '"$@"', "sh"]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("the file of name servers cannot be replaced without root")
+    done = subprocess.run(
+        [*command, sys.executable, "-c", NAMED, str(clip.parent), str(TOOLS.ffprobe.parent)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path(process.__file__).parents[3])},
+        timeout=60,
+    )
+    assert done.stdout == "20.0\n", done.stderr
+    # ffprobe and the reader of indexes.
+    assert done.stderr.count('"GET /film.mp4') == 2
 
 
 @pytest.mark.parametrize("format", ["mp4", "m3u8"])

@@ -223,9 +223,11 @@ def test_who_reads_a_url_may_connect_and_may_not_listen() -> None:
         )
         assert run([*python(connecting), url], LIMITS).status == 0
         assert run(python(connecting), LIMITS).status == 1
-    for listening in ("bind(('127.0.0.1', 0))", "listen()"):
-        ended = run([*python(f"import socket\nsocket.socket().{listening}"), url], LIMITS)
-        assert b"PermissionError" in ended.stderr
+    ended = run([*python("import socket\nsocket.socket().listen()"), url], LIMITS)
+    assert b"PermissionError" in ended.stderr
+    # As musl does, FFmpeg's library, to look names up.
+    resolver = "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(('', 0))"
+    assert run([*python(resolver), url], LIMITS).status == 0
 
 
 def test_root_has_no_capabilities() -> None:
