@@ -82,9 +82,7 @@ def test_each_rendition_shows_the_source(clips, transcode):
     assert (result.folder / "audio/index.m3u8").exists()
 
 
-@pytest.mark.parametrize(
-    ("rate", "every"), some(((120, 2), (100, 2), (240, 4), (150, 3)), (120, 2), (240, 4))
-)
+@pytest.mark.parametrize(("rate", "every"), some(((120, 2), (100, 2), (240, 4), (150, 3)), (240, 4)))
 def test_of_more_than_sixty_frames_a_second_every_so_manyth_is_shown(
     lossless: None,
     clips: Callable[[str, str], Path],
@@ -109,6 +107,7 @@ def test_of_more_than_sixty_frames_a_second_every_so_manyth_is_shown(
     assert f"FRAME-RATE={rate / every:.3f}" in (whole.folder / "master.m3u8").read_text()
 
 
+@pytest.mark.slow
 def test_a_variable_rate_above_sixty_is_thinned_evenly(
     lossless: None, clips: Callable[[str, str], Path], transcode: Callable[..., Result]
 ) -> None:

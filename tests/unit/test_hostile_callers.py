@@ -51,7 +51,7 @@ HEADERS = st.dictionaries(
     TEXTS,
     max_size=3,
 )
-LONG = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LONG = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @LONG
