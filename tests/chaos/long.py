@@ -32,8 +32,8 @@ _RECIPE = (
 LEASE = 20
 PARAMETERS = {"MaxWorkers": "3", "LeaseSeconds": str(LEASE), "FanOutSeconds": "60", "PartSeconds": "2"}
 RATE_OF_FAULTS = 0.05
-#: Seconds from one blow to the next, on average.
-BLOWS = 90.0
+#: Seconds from one blow to the next, on average: the sound is one part, which takes some minutes.
+BLOWS = 150.0
 _SHARES = {Blow.FFMPEG: 40, Blow.WORKER: 40, Blow.STOPPED: 20}
 #: Seconds until it must have ended.
 LONGEST = 3 * 3600
