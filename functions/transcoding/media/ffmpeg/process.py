@@ -9,6 +9,7 @@ use, and `sandbox` what it may ask of the kernel.
 from __future__ import annotations
 
 import io
+import logging
 import math
 import os
 import re
@@ -25,8 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO
-
-from aws_lambda_powertools import Logger
 
 from transcoding.errors import Failure
 from transcoding.media.ffmpeg.sandbox import prctl, sandbox
@@ -66,7 +65,7 @@ _SHORTAGES = (
 )
 
 
-logger = Logger(child=True)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
