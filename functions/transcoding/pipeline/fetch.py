@@ -27,8 +27,9 @@ from transcoding.web import IPAddress, RefusedUrlError, Url, connect, is_public,
 CHUNK_BYTES = 1024 * 1024
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0
-#: Seconds within which the head of an answer must have come, and what one read asks for.
-HEAD_SECONDS, READ_SECONDS = 30.0, 60.0
+#: Seconds within which the head of an answer must have come, and what one read asks for: more than may pass
+#: without a byte, after which another request may help.
+HEAD_SECONDS, READ_SECONDS = 60.0, 60.0
 #: A server that sends fewer bytes a second than this, over so many seconds of waiting for it, is given up.
 LEAST_RATE, RATE_SECONDS = 16 * 1024, 60.0
 MAX_REDIRECTS = 5
