@@ -43,7 +43,7 @@ export async function call(name, { query, body, headers, signal } = {}) {
   }
   if (answer.errcode === 1000) return answer;
   // A key that was forgotten, or replaced, meanwhile says nothing of the present one.
-  if (response.status === 403 && key === sessionStorage.getItem(KEY)) refused();
+  if (response.status === 403 && key && key === sessionStorage.getItem(KEY)) refused();
   throw new ApiError(answer.msg ?? response.statusText, answer.errcode, response.status === 429 || response.status >= 500);
 }
 

@@ -35,14 +35,27 @@ function show() {
   else document.documentElement.style.removeProperty("--uploads");
 }
 
+function facts(upload) {
+  const { state, size, sent, error } = upload;
+  const seconds = upload.rate > 0 ? (size - sent) / upload.rate : null;
+  const told = [words.upload_state[state]];
+  if (state === "sending") told.push(`${bytes(sent)} / ${bytes(size)}`, ...(seconds ? [words.left(time(seconds))] : []));
+  if (error && ["failed", "paused"].includes(state)) told.push(error);
+  if (state === "paused") told.push(ordered(upload.order));
+  return told.join(" · ");
+}
+
+const share = ({ size, sent }) => (size ? sent / size : 0);
+
+// Shows how far it is. Buttons stay: one that is replaced cannot be pressed.
+function refresh(upload) {
+  upload.element.querySelector(".facts").textContent = facts(upload);
+  upload.element.querySelector("progress").value = share(upload);
+}
+
 function card(upload) {
   upload.element ??= h("li.upload", {});
-  const { state, name, size, sent, error } = upload;
-  const seconds = upload.rate > 0 ? (size - sent) / upload.rate : null;
-  const facts = [words.upload_state[state]];
-  if (state === "sending") facts.push(`${bytes(sent)} / ${bytes(size)}`, ...(seconds ? [words.left(time(seconds))] : []));
-  if (error && ["failed", "paused"].includes(state)) facts.push(error);
-  if (state === "paused") facts.push(ordered(upload.order));
+  const { state, name } = upload;
   const actions = [];
   if (state === "done") actions.push(h("a.button.small", { href: `#/tasks/${upload.task}`, onclick: () => remove(upload) }, words.open_url));
   if (["waiting", "sending"].includes(state)) actions.push(h("button.small.plain", { onclick: () => stop(upload), "aria-label": `${words.upload_stop}: ${name}` }, words.upload_stop));
@@ -51,8 +64,8 @@ function card(upload) {
   if (["done", "paused", "failed"].includes(state)) actions.push(h("button.small.plain", { onclick: () => remove(upload), "aria-label": `${words.upload_remove}: ${name}` }, words.upload_remove));
   upload.element.replaceChildren(
     h("strong.name", {}, name),
-    h("span.facts", {}, facts.join(" · ")),
-    h("progress", { max: 1, value: size ? sent / size : 0, "aria-label": name }),
+    h("span.facts", {}, facts(upload)),
+    h("progress", { max: 1, value: share(upload), "aria-label": name }),
     h("span.actions", {}, actions),
   );
   upload.element.className = `upload ${state}`;
@@ -147,7 +160,7 @@ async function send(upload, signal) {
     if (now - since > 500) {
       upload.rate = Math.max(0, (upload.sent - before) / ((now - since) / 1000)) || upload.rate;
       if (now - since > 5000) [since, before] = [now, upload.sent];
-      card(upload);
+      refresh(upload);
     }
   };
   while (part <= count) {
@@ -163,6 +176,7 @@ async function send(upload, signal) {
     const left = todo.filter((one) => !one.etag);
     const lane = async () => {
       for (let one = left.shift(); one; one = left.shift()) {
+        signal.throwIfAborted();
         const start = (one.number - 1) * known.part_size;
         etags[one.number - 1] = await put(upload, one, file.slice(start, start + known.part_size), progress, signal);
       }
@@ -170,8 +184,10 @@ async function send(upload, signal) {
     await Promise.all(Array.from({ length: PARTS_AT_ONCE }, lane));
     part += todo.length;
   }
+  // From here on there is nothing to stop: S3 may have it as a whole already.
+  upload.state = "creating";
   card(upload);
-  const { origin_url } = await insist("complete-upload", { body: { upload_id: upload.id, etags }, signal });
+  const { origin_url } = await insist("complete-upload", { body: { upload_id: upload.id, etags } });
   return origin_url;
 }
 
@@ -195,6 +211,7 @@ async function put(upload, part, blob, progress, signal) {
 
 // fetch tells nothing of how much it has sent.
 function transfer(url, blob, onprogress, signal) {
+  signal.throwIfAborted();
   return new Promise((done, failed) => {
     const request = new XMLHttpRequest();
     request.open("PUT", url);
@@ -213,7 +230,7 @@ function transfer(url, blob, onprogress, signal) {
 
 export function add(files, order) {
   for (const file of files) {
-    const broken = uploads.find((one) => one.state === "paused" && !one.file && one.name === file.name && one.size === file.size && one.modified === file.lastModified);
+    const broken = uploads.find((one) => one.state === "paused" && one.name === file.name && one.size === file.size && one.modified === file.lastModified);
     if (broken) {
       broken.file = file;
       begin(broken);

@@ -22,9 +22,12 @@ _QUERY = re.compile(r"(://[^?#\x00-\x20\x7f-\xa0]*)([?#][^\x00-\x20\x7f-\xa0]*)?
 _BARE_QUERY = re.compile(r"\?[^\x00-\x20\x7f-\xa0=?]+=[^\x00-\x20\x7f-\xa0]*")
 #: What is secret wherever it comes up, by its name, with an equals sign that may be escaped.
 _BY_NAME = re.compile(
-    r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)|x-api-key|AWS4-HMAC-SHA256)"
+    r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)|x-api-key)"
     r"([\"']?(?:=|%3D|:|\s)\s*[\"']?)[^\x00-\x20\x7f-\xa0\"'&,]+"
 )
+
+#: The header of signed calls of AWS: the rest of its line.
+_AUTHORIZATION = re.compile(r"(AWS4-HMAC-SHA256 )[^\r\n]+")
 
 
 def redacted(text: str) -> str:
@@ -35,7 +38,8 @@ def redacted(text: str) -> str:
     """
     text = _USER.sub(r"\1…@", text)
     text = _QUERY.sub(lambda url: url[1] + ("?…" if url[2] else ""), text)
-    return _BY_NAME.sub(r"\1\2…", _BARE_QUERY.sub("?…", text))
+    text = _AUTHORIZATION.sub(r"\1…", _BARE_QUERY.sub("?…", text))
+    return _BY_NAME.sub(r"\1\2…", text)
 
 
 def create_logger() -> Logger:

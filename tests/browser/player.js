@@ -107,8 +107,10 @@ async function play({ url, player, until, rate, patience, buffer, changes }) {
       done();
     }, patience * 1000);
     video.onplaying = () => (started = true);
-    video.onwaiting = () => started && lacksData() && stalls.push(video.currentTime);
-    video.onseeking = () => started && jumps.push(video.currentTime);
+    // dash.js waits and seeks at the very end, where the browser has not told of it.
+    const isOver = () => video.currentTime >= video.duration - 0.01;
+    video.onwaiting = () => started && lacksData() && !isOver() && stalls.push(video.currentTime);
+    video.onseeking = () => started && !isOver() && jumps.push(video.currentTime);
     video.onemptied = () => started && resets.push([video.currentTime, "emptied"]);
     video.onended = done;
     video.onerror = () => done(errors.push(`video: ${video.error.message} (code ${video.error.code})`));

@@ -157,7 +157,8 @@ def test_what_is_broken_off_goes_on_from_what_is_there(
     reported: list[UploadProgress] = []
     client.upload(film, upload_id=broken.value.upload_id, report=reported.append)
     assert service.objects == [FILM]
-    assert _sent(service) == sorted({1, 2, 3, 4} - there)
+    # A part of the upload that was broken off may still have been under way.
+    assert set(_sent(service)) == {1, 2, 3, 4} - there
     assert service.uploads == 1
     assert reported[-1].sent == len(FILM)
 

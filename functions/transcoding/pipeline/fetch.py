@@ -150,11 +150,14 @@ class HttpSource:
         while True:
             self._time_left()
             try:
+                started = time.monotonic()
                 with self._named_failures(self._url), self._waiting(READ_SECONDS):
                     # Returns the bytes of a single receive: none of them is lost when the connection breaks.
                     chunk = self._response.read1(size)
                     self._time_left()
-                    self._received += len(chunk)
+                self._waited += time.monotonic() - started
+                self._received += len(chunk)
+                with self._named_failures(self._url):
                     if not chunk and self.length is not None and self.offset < self.length:
                         raise http.client.IncompleteRead(b"")
             except _PassingError as failure:
@@ -162,7 +165,8 @@ class HttpSource:
                 continue
             self.offset += len(chunk)
             self._check_size(self.offset)
-            self._check_rate()
+            if chunk:
+                self._check_rate()
             if not chunk and not self.offset:
                 raise _empty()
             return chunk
@@ -180,6 +184,7 @@ class HttpSource:
             except _PassingError as error:
                 failure = error
             else:
+                self._waited, self._received = 0.0, 0
                 return
 
     def _request(self) -> HTTPResponse:
@@ -233,7 +238,6 @@ class HttpSource:
             yield
         finally:
             due, self._due = self._due, math.inf
-            self._waited += time.monotonic() - started
             # What was cut off by hanging up may look whole.
             if time.monotonic() >= due:
                 raise self._too_slow()

@@ -390,9 +390,7 @@ def _thinning(picture: PicturePlan, span: Span | None) -> list[str]:
     first = "1"
     if span and not span.first and facts.constant_frame_rate:
         first = f"gt({period('t')},{period(f't-{1 / facts.frame_rate}')})"
-    filters = [f"select='if(isnan(prev_t),{first},gt({period('t')},{period('prev_t')}))'"]
-    # The frames are at this rate already: encoders are told so.
-    return [*filters, f"fps={picture.rate}:eof_action=pass"] if facts.constant_frame_rate else filters
+    return [f"select='if(isnan(prev_t),{first},gt({period('t')},{period('prev_t')}))'"]
 
 
 def _own_filters(picture: PicturePlan, span: Span | None = None) -> list[str]:

@@ -2,8 +2,9 @@
 
 A filter of system calls (seccomp, Linux's Documentation/userspace-api/seccomp_filter.rst), and no
 capabilities where the worker is root. The filter lets no process leave its group, which is killed as a whole;
-no link be made, which the worker would follow when it reads results; no other process be looked into or
-signalled; no port be listened on; and without a network, no socket be opened.
+no link be made, which the worker would follow when it reads results; no other process be looked into; no port
+be listened on; and without a network, no socket be opened. Signals are refused but tgkill's, which abort(3)
+needs.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ _DENIED = {
     "process_vm_writev": (311, 271),
     "ptrace": (101, 117),
     "request_key": (249, 218),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
     "setns": (308, 268),
     "setpgid": (109, 154),
     "setsid": (112, 157),
