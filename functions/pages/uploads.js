@@ -127,8 +127,6 @@ async function run(upload) {
   card(upload);
   try {
     const origin = await send(upload, abort.signal);
-    upload.state = "creating";
-    card(upload);
     const { id } = await insist("create-transcode", { body: { origin_url: origin, ...upload.order }, headers: { "Idempotency-Key": upload.key } });
     Object.assign(upload, { state: "done", task: id });
     changed();

@@ -15,7 +15,6 @@ import itertools
 import json
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -24,13 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from local import stack as local_stack
 from local.deploy import client
-from local.package import ROOT
 from tests.chaos.orders import WISHES, Look, Wish, clips, look
-from tests.chaos.run import DELETED, SUCCEEDED, Made, Run
+from tests.chaos.run import DELETED, SUCCEEDED, Made, Run, running
 from tests.chaos.weather import Blow, Weather
-from tests.conftest import small_disk
 
 LEASE = 10
 #: Films of a few seconds are cut into parts of a few seconds.
@@ -195,16 +191,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tasks", type=int, default=300)
     arguments = parser.parse_args()
-    parent = ROOT / ".local"
-    parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="chaos-", dir=parent) as folder:
-        home = Path(folder)
-        run = Run(home, arguments.seed, PARAMETERS)
-        with small_disk(home / "tmp", DISK) as disk:
-            try:
-                return 0 if _all(run, disk, arguments.seed, arguments.tasks) else 1
-            finally:
-                local_stack.stop(home)
+    with running(arguments.seed, PARAMETERS, DISK) as (run, disk):
+        return 0 if _all(run, disk, arguments.seed, arguments.tasks) else 1
 
 
 def _all(run: Run, disk: Path | None, seed: int, tasks: int) -> bool:

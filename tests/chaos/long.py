@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
-from pathlib import Path
 
-from local import stack as local_stack
-from local.package import ROOT
 from tests.chaos.orders import SAME_SOUND, Wish, heard, likeness, look, make
-from tests.chaos.run import SUCCEEDED, Run
+from tests.chaos.run import SUCCEEDED, Run, running
 from tests.chaos.weather import Blow, Weather
 
 FILM = "film.mp4"
@@ -47,15 +43,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hours", type=float, default=3)
     arguments = parser.parse_args()
-    parent = ROOT / ".local"
-    parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="chaos-", dir=parent) as folder:
-        home = Path(folder)
-        run = Run(home, arguments.seed, PARAMETERS)
-        try:
-            return 0 if _is_well(run, arguments.seed, round(arguments.hours * 3600)) else 1
-        finally:
-            local_stack.stop(home)
+    with running(arguments.seed, PARAMETERS) as (run, _):
+        return 0 if _is_well(run, arguments.seed, round(arguments.hours * 3600)) else 1
 
 
 def _is_well(run: Run, seed: int, seconds: int) -> bool:

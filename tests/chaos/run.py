@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -14,9 +16,11 @@ from typing import Any
 from local import stack as local_stack
 from local.deploy import client
 from local.emulator import Emulator
+from local.package import ROOT
 from local.stack import Stack
 from tests.chaos.orders import Wish
 from tests.chaos.proxy import Proxy
+from tests.conftest import small_disk
 from tests.integration.inside import call_api, sweep
 
 WAITING, RUNNING, SUCCEEDED, FAILED, DELETED = range(5)
@@ -147,3 +151,18 @@ class Run:
         # A sweep looks at so many tasks, and the schedule's own may be at it.
         for _ in range(5):
             sweep(self.stack)
+
+
+@contextmanager
+def running(seed: int, parameters: dict[str, str], disk: str = "") -> Iterator[tuple[Run, Path | None]]:
+    """Give a run in a folder of its own, and its small disk for /tmp; stop its stack in the end.
+
+    `disk` is the disk's size, as mount(8) takes it. Without one, and where none can be mounted, it is None.
+    """
+    parent = ROOT / ".local"
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="chaos-", dir=parent) as folder, ExitStack() as world:
+        home = Path(folder)
+        small = world.enter_context(small_disk(home / "tmp", disk)) if disk else None
+        world.callback(local_stack.stop, home)
+        yield Run(home, seed, parameters), small

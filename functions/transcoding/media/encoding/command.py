@@ -166,7 +166,7 @@ def sample(
     compared = f"trim=end_frame={math.ceil(taken.compared / pictures[0].thinned)},{_NUMBERED}"
     for number, picture in enumerate(pictures):
         name, place = picture.name, folder / picture.name
-        command += ["-map", f"[{name}]", "-fps_mode", "passthrough", *_time_base(picture.facts)]
+        command += ["-map", f"[{name}]", "-fps_mode", "passthrough", *_time_base(facts)]
         command += ["-g", "9999", *picture.codec.options(picture.rung, crfs[name]), *single]
         command += picture.codec.beside if picture.aligned else ()
         command += ["-stats_enc_post:v", str(place / SIZES), "-stats_enc_post_fmt:v", "{size}"]
