@@ -91,22 +91,27 @@ function picker(upload) {
 
 function remove(upload) {
   upload.abort?.abort();
-  uploads.splice(uploads.indexOf(upload), 1);
+  const at = uploads.indexOf(upload);
+  if (at >= 0) uploads.splice(at, 1);
   remember();
   show();
 }
 
-function stop(upload) {
+function halt(upload) {
   upload.abort?.abort();
   upload.state = "paused";
   remember();
   card(upload);
+}
+
+function stop(upload) {
+  halt(upload);
   next();
 }
 
 // Stops what is under way, as nobody is signed in any more.
 export function stopAll() {
-  for (const upload of uploads.filter((one) => ["waiting", "sending"].includes(one.state))) stop(upload);
+  uploads.filter((one) => ["waiting", "sending"].includes(one.state)).forEach(halt);
 }
 
 const begin = (upload) => {
@@ -146,9 +151,11 @@ async function send(upload, signal) {
   const { file, name, size } = upload;
   let part = 1;
   const etags = [];
-  let known = await insist("create-upload", { body: upload.id ? { upload_id: upload.id } : { name, size }, signal });
+  // What nobody has the id of could not be gone on with: the first answer is waited for, also after a stop.
+  let known = await insist("create-upload", upload.id ? { body: { upload_id: upload.id }, signal } : { body: { name, size } });
   upload.id = known.upload_id;
   remember();
+  signal.throwIfAborted();
   const count = Math.max(1, Math.ceil(size / known.part_size));
   upload.sent = 0;
   let [since, before] = [performance.now(), 0];
@@ -231,6 +238,8 @@ export function add(files, order) {
     const broken = uploads.find((one) => one.state === "paused" && one.name === file.name && one.size === file.size && one.modified === file.lastModified);
     if (broken) {
       broken.file = file;
+      // Another order is another task.
+      if (JSON.stringify(order) !== JSON.stringify(broken.order)) Object.assign(broken, { order, key: crypto.randomUUID() });
       begin(broken);
       continue;
     }

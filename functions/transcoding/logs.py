@@ -20,11 +20,13 @@ _USER = re.compile(r"(//|\\/\\/)[^/?#\x00-\x20\x7f-\xa0]*@")
 _QUERY = re.compile(r"(://[^?#\x00-\x20\x7f-\xa0]*)([?#][^\x00-\x20\x7f-\xa0]*)?")
 #: The query of a URL that is logged without its scheme and host, as in "GET /film.mp4?token=1".
 _BARE_QUERY = re.compile(r"\?[^\x00-\x20\x7f-\xa0=?]+=[^\x00-\x20\x7f-\xa0]*")
-#: What is secret wherever it comes up, by its name, with an equals sign that may be escaped.
+#: What is secret wherever it comes up, by its name.
+_NAMES = r"(?i:X-Amz-(?:Signature|Credential|Security-Token)|x-api-key)"
+#: It follows its name in a query (escaped, too), a header, JSON (also inside JSON) or what Python shows.
 _BY_NAME = re.compile(
-    r"(?i)(X-Amz-(?:Signature|Credential|Security-Token)|x-api-key)"
-    r"([\"']?(?:=|%3D|:|\s)\s*[\"']?)[^\x00-\x20\x7f-\xa0\"'&,]+"
+    rf"({_NAMES})((?:[\s=:,\[\](\\\"']|%(?:25)*3[Dd]|b(?=[\\\"']))+)[^\x00-\x20\x7f-\xa0\\\"'&\])]+"
 )
+_IS_SECRET = re.compile(_NAMES)
 
 #: The header of signed calls of AWS: the rest of its line.
 _AUTHORIZATION = re.compile(r"(AWS4-HMAC-SHA256 )[^\r\n]+")
@@ -75,7 +77,10 @@ def _clean(value: Any) -> Any:
         case None | bool() | int() | float():
             return value
         case Mapping():
-            return {str(key): _clean(item) for key, item in value.items()}
+            return {
+                str(key): "…" if _IS_SECRET.fullmatch(str(key)) else _clean(item)
+                for key, item in value.items()
+            }
         case list() | tuple():
             return [_clean(item) for item in value]
         case _:

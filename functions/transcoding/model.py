@@ -19,8 +19,12 @@ class Status(IntEnum):
     DELETED = 4
 
 
-#: How many workers may take a task up before it fails; also each of its parts, and the joining of them.
+#: How many workers may take a task up before it fails, or the joining of its parts; and how often one of its
+#: parts may end with an error.
 MAX_ATTEMPTS = 3
+#: How many workers may take a part up. By chance alone, three may be lost over one of a thousand parts, or
+#: over the sound of hours, which is one.
+MAX_TRIES = 6
 
 
 @dataclass(frozen=True, slots=True)

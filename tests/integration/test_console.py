@@ -289,6 +289,37 @@ def test_an_upload_can_be_stopped_and_outlives_the_key(
     expect(upload).to_contain_text("Task created", timeout=PATIENCE)
 
 
+def test_what_is_stopped_as_it_begins_is_begun_once_and_may_be_ordered_anew(
+    open_console: Any, film: Path
+) -> None:
+    page = open_console("/new")
+    begun: list[Any] = []
+    known: list[dict[str, Any]] = []
+
+    def hold(route: Any) -> None:
+        known.append(route.request.post_data_json)
+        if len(known) == 1:
+            begun.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/create-upload", hold)
+    page.locator("#files").set_input_files(film)
+    upload = page.get_by_role("listitem").filter(has_text=film.name)
+    upload.get_by_role("button", name="Stop").click()
+    upload.get_by_role("button", name="Go on").wait_for()
+    with page.expect_response("**/create-upload") as answer:
+        begun[0].continue_()
+    page.get_by_label("Format").select_option("mp4")
+    page.get_by_label("Quality").select_option(label="360p")
+    page.locator("#files").set_input_files(film)
+    expect(upload).to_contain_text("Task created", timeout=PATIENCE)
+    assert known[1] == {"upload_id": answer.value.json()["upload_id"]}
+    with page.expect_response("**/get-transcode?*") as opened:
+        upload.get_by_role("link", name="Open").click()
+    assert opened.value.json()["format"] == "mp4"
+
+
 def tab_to(page: Page, name: str) -> None:
     """Press Tab until what has this name has the focus; that is to be seen, each time."""
     for _ in range(60):

@@ -38,7 +38,7 @@ from tests.integration.inside import (
 )
 from tests.integration.playback import Color, Look
 from transcoding.errors import Failure
-from transcoding.model import MAX_ATTEMPTS
+from transcoding.model import MAX_ATTEMPTS, MAX_TRIES
 
 #: Small clips become parts of 6 s, and a worker that died is missed soon.
 PARAMETERS = {"FanOutSeconds": "1", "PartSeconds": "1", "LeaseSeconds": "5"}
@@ -179,12 +179,13 @@ def workers(source: str) -> set[int]:
     return found - {1}
 
 
-def tries(stack: Any, task_id: str) -> int:
-    """How often anything of a task that is not done has been tried, at most."""
+def lives(stack: Any, task_id: str) -> int:
+    """How many more workers may take anything of a task up that is not done, at least."""
     task = item(stack, task_id)
     undone = [part for part in parts(stack, task_id).values() if "done" not in part]
-    counts = [int(part["tries"]["N"]) for part in undone]
-    return max([0 if counts or "parts" in task else int(task["attempt"]["N"]), *counts])
+    if undone or "parts" in task:
+        return min(MAX_TRIES - int(part["tries"]["N"]) for part in undone) if undone else MAX_ATTEMPTS
+    return MAX_ATTEMPTS - int(task["attempt"]["N"])
 
 
 @pytest.mark.parametrize("seed", some([1, 2], 2))
@@ -197,8 +198,7 @@ def test_workers_may_be_killed_at_any_time(stack, s3, create, wait, film, seed):
     while time.monotonic() < ends and int(item(stack, task_id)["status"]["N"]) < SUCCEEDED:
         found = workers(source)
         known |= found
-        # The third try of anything is its last.
-        if tries(stack, task_id) < MAX_ATTEMPTS and found:
+        if lives(stack, task_id) and found:
             os.kill(chance.choice(sorted(found)), signal.SIGKILL)
             killed += 1
         time.sleep(chance.uniform(0.2, 2.5))

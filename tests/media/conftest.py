@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -371,16 +372,24 @@ def transcode(s3: Any, tmp_path: Path) -> Callable[..., Result]:
 
 @pytest.fixture
 def lossless(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {
+    encoders = {
         "h264": ["-c:v", "libx264", "-preset", "superfast", "-qp", "0"],
-        "hevc": [
-            *("-c:v", "libx265", "-preset", "superfast", "-forced-idr", "1", "-x265-params"),
-            "lossless=1:bframes=4:b-adapt=0:open-gop=0:scenecut=0:info=0:log-level=error",
-        ],
-        "av1": ["-c:v", "libsvtav1", "-preset", "10", "-svtav1-params", "lossless=1"],
+        "hevc": ["-c:v", "libx265", "-preset", "superfast", "-forced-idr", "1"],
+        "av1": ["-c:v", "libsvtav1", "-preset", "10"],
         "vp9": ["-c:v", "libvpx-vp9", "-lossless", "1", "-cpu-used", "8", "-row-mt", "1"],
     }
-    monkeypatch.setattr(codecs.PictureCodec, "options", lambda codec, rung, crf: options[codec.name])
+    parameters = {
+        "hevc": "lossless=1:bframes=4:b-adapt=0:open-gop=0:scenecut=0:info=0:log-level=error",
+        "av1": "lossless=1",
+    }
+
+    def options(
+        codec: codecs.PictureCodec, rung: Any, crf: float, *, beside: bool, rate: Fraction | None
+    ) -> list[str]:
+        own = [*filter(None, [parameters.get(codec.name)]), *(codec.beside if beside else ())]
+        return [*encoders[codec.name], *([codec.own, ":".join(own)] if own else ())]
+
+    monkeypatch.setattr(codecs.PictureCodec, "options", options)
 
 
 @pytest.fixture(scope="session")

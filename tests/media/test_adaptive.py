@@ -111,6 +111,21 @@ def test_of_more_than_sixty_frames_a_second_every_so_manyth_is_shown(
     assert f"FRAME-RATE={rate / every:.3f}" in (whole.folder / "master.m3u8").read_text()
 
 
+@pytest.mark.parametrize("codec", some(("h264", "hevc", "av1"), "h264"))
+def test_the_level_is_that_of_the_frames_that_are_shown(
+    clips: Callable[[str, str], Path], transcode: Callable[..., Result], codec: str
+) -> None:
+    """Players go by CODECS: a level for 120 frames a second is one that fewer of them have."""
+    shown = {}
+    for rate in (60, 120):
+        source = clips(f"{rate}.mp4", f"-f lavfi -i testsrc2=s=1280x720:r={rate}:d=1 {X264} {{0}}")
+        playlist = (transcode(source, "m3u8", 6, codecs=codec).folder / "master.m3u8").read_text()
+        assert "FRAME-RATE=60.000" in playlist
+        shown[rate] = re.findall(r'CODECS="(.*?)"', playlist)
+    assert len(shown[60]) >= 3
+    assert shown[60] == shown[120]
+
+
 @pytest.mark.slow
 def test_a_variable_rate_above_sixty_is_thinned_evenly(
     lossless: None, clips: Callable[[str, str], Path], transcode: Callable[..., Result]

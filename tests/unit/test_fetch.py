@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -357,6 +358,21 @@ def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, end
     assert time.monotonic() - started < 11
 
 
+def test_a_head_that_is_late_once_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "HEAD_SECONDS", 0.3)
+    asked: list[float] = []
+
+    def respond(request: Request) -> None:
+        asked.append(time.monotonic())
+        if len(asked) == 1:
+            time.sleep(1.5)
+        answer()(request)
+
+    with serving(respond) as port:
+        assert fetch_all(f"http://media.test:{port}/") == BODY
+    assert len(asked) == 2
+
+
 def test_a_body_whose_end_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "READ_SECONDS", 0.3)
 
@@ -675,6 +691,23 @@ def test_another_thread_can_stop_a_read() -> None:
         with pytest.raises(ValueError, match="closed"), stream:
             stream.read(1000)
         assert time.monotonic() - started < 1.0
+
+
+def test_who_aborts_while_it_connects_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    with dripping(b"", b"") as port:
+        stream = source(f"http://media.test:{port}/")
+        connect = fetch.connect
+
+        def connected(*arguments: Any, **options: Any) -> Any:
+            connection = connect(*arguments, **options)
+            stream.abort()
+            return connection
+
+        monkeypatch.setattr(fetch, "connect", connected)
+        started = time.monotonic()
+        with pytest.raises(ValueError, match="closed"), stream:
+            pytest.fail("opened")
+        assert time.monotonic() - started < 5
 
 
 # --- TLS -------------------------------------------------------------------------------------------------

@@ -509,7 +509,7 @@ def test_what_is_lost_is_no_fault_of_the_source(cut_task, run_part, table, parts
 
 
 def test_a_part_whose_last_worker_was_lost_ends_its_task_as_failed(cut_task, run_part, table, parts):
-    for number in range(3):
+    for number in range(6):
         assert parts.claim(read(table, cut_task), 1, f"lost {number}", LEASE)
         table._clock.advance(61)
     assert run_part(cut_task, 1) is Outcome.FAILED

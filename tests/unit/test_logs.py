@@ -47,6 +47,12 @@ SHOWN = "https://…@media.example:8443/a%20film.mp4?…"
         ("//user:s3cret@host/film", "//…@host/film"),
         ("{'x-api-key': 's3cret', 'a': 'b'}", "{'x-api-key': '…', 'a': 'b'}"),
         ("x-api-key: s3cret", "x-api-key: …"),
+        ("X-API-Key:s3cret,t0ken; a", "X-API-Key:… a"),
+        ("{'x-api-key': ['s3cret'], 'a': 'b'}", "{'x-api-key': ['…'], 'a': 'b'}"),
+        ("(b'x-api-key', b's3cret')", "(b'x-api-key', b'…')"),
+        ('headers["x-api-key"] = "s3cret"', 'headers["x-api-key"] = "…"'),
+        (r"{\"x-api-key\":\"s3cret\",\"a\":1}", r"{\"x-api-key\":\"…\",\"a\":1}"),
+        ("a%253FX-Amz-Signature%253ds3cret", "a%253FX-Amz-Signature%253d…"),
         ("Authorization: AWS4-HMAC-SHA256 Credential=s3cret", "Authorization: AWS4-HMAC-SHA256 …"),
         ("s3://bucket/a film.mp4", "s3://bucket/a film.mp4"),
         ("Is it a complete file? See example.com/a=b.", "Is it a complete file? See example.com/a=b."),
@@ -61,6 +67,7 @@ def test_the_secrets_of_urls_are_left_out(text, shown):
 def test_a_long_text_takes_no_longer_than_its_length_asks_for():
     assert redacted("://" * 100_000) == "://" * 100_000
     assert redacted("?a" * 100_000) == "?a" * 100_000
+    assert redacted("x-api-key" + " :" * 50_000) == "x-api-key" + " :" * 49_999 + " …"
 
 
 def time_out() -> None:
@@ -82,6 +89,7 @@ def test_every_field_of_a_record_is_stripped(monkeypatch, capsys):
     child = Logger(child=True)
     logger.append_keys(source=URL)
     child.info("taken up", origin_url=URL, count=3, ok=True, nothing=None, ratio=0.5, more={URL: [(URL,)]})
+    child.info("called", headers={"X-Api-Key": "s3cret", "Host": "api.example"})
     child.info(f"reading {URL}")
     child.info("reading %s", URL)
     child.info({"url": URL})
@@ -93,14 +101,15 @@ def test_every_field_of_a_record_is_stripped(monkeypatch, capsys):
     except OSError:
         child.exception("attempt failed")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(lines) == 8
+    assert len(lines) == 9
     text = json.dumps([[value for key, value in line.items() if key != "more"] for line in lines])
     text += json.dumps(list(lines[0]["more"].values()))
     assert not [secret for secret in SECRETS if secret in text]
     first = lines[0]
     assert (first["message"], first["origin_url"], first["source"]) == ("taken up", SHOWN, SHOWN)
     assert (first["count"], first["ok"], first["ratio"], first["level"]) == (3, True, 0.5, "INFO")
-    assert lines[6]["path"] == "/tmp/x"
+    assert lines[1]["headers"] == {"X-Api-Key": "…", "Host": "api.example"}
+    assert lines[7]["path"] == "/tmp/x"
     assert "TimeoutExpired" in lines[-1]["exception"]
     assert "chained" in lines[-1]["exception"]
     assert lines[-1]["stack_trace"]["type"] == "OSError"

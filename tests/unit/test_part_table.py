@@ -239,11 +239,11 @@ def test_the_lease_of_a_part_can_be_taken_when_it_is_over(
     assert (second.tries, second.faults) == (2, 0)
 
 
-def test_after_three_lost_workers_of_a_part_the_task_fails(
+def test_after_six_lost_workers_of_a_part_the_task_fails(
     table: TaskTable, parts: PartTable, clock: Clock
 ) -> None:
     task = fan_out(table, parts)
-    for _ in range(3):
+    for _ in range(6):
         take(parts, task, 1)
         assert parts.claim(task, 1, "other", LEASE) is None
         assert read(table, task).status is Status.RUNNING
@@ -266,6 +266,26 @@ def test_a_part_that_is_given_back_is_tried_three_times_and_then_fails_the_task(
         assert parts.release(part, Failure.INTERNAL, "It broke.") is (attempt < 3)
     failed = read(table, task)
     assert (failed.status, failed.error_code, failed.error_info) == (3, Failure.INTERNAL, "It broke.")
+
+
+def test_a_part_whose_encoder_is_killed_is_tried_six_times(table: TaskTable, parts: PartTable) -> None:
+    task = fan_out(table, parts)
+    for attempt in range(1, 7):
+        part = take(parts, task, 1)
+        again = parts.release(part, Failure.INTERNAL, "It was killed.", is_fault=False)
+        assert again is (attempt < 6)
+    assert read(table, task).error_info == "It was killed."
+
+
+def test_a_third_error_of_a_part_is_its_last_whatever_was_lost_before(
+    table: TaskTable, parts: PartTable
+) -> None:
+    task = fan_out(table, parts)
+    for _ in range(2):
+        assert parts.release(take(parts, task, 1), Failure.INTERNAL, "It was killed.", is_fault=False)
+    for faults in (1, 2, 3):
+        assert parts.release(take(parts, task, 1), Failure.INTERNAL, "It broke.") is (faults < 3)
+    assert read(table, task).error_info == "It broke."
 
 
 def test_a_part_that_cannot_be_encoded_fails_the_task_once_and_stops_the_others(
@@ -619,6 +639,9 @@ def test_an_end_whose_answer_is_lost_is_known_to_who_has_written_it(
         part = take(parts, task, 1)
         if number < 3:
             parts.release(part, Failure.INTERNAL, "It broke.")
+    for _ in range(3 if end == "claim" else 0):
+        clock.advance(61)
+        take(parts, task, 1)
     request.getfixturevalue("repeated")
     if end == "fail":
         parts.fail(part, Failure.INTERNAL, "It broke.")

@@ -19,12 +19,13 @@ import pytest
 from transcoding.errors import Failure, TaskFailedError
 from transcoding.media.ffmpeg import process
 from transcoding.media.ffmpeg.process import Encoder, Limits, encoding_limits, probing_limits, run
+from transcoding.media.ffmpeg.sandbox import sandbox
 from transcoding.media.ffmpeg.tools import Tools
 from transcoding.media.inspection.probe import probe
 
 MIB = 1 << 20
-#: The number of clone(2).
-CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+#: The numbers of clone(2) and tgkill(2).
+CLONE, TGKILL = {"x86_64": (56, 234), "aarch64": (220, 131)}[platform.machine()]
 LIMITS = Limits(memory=512 * MIB, file_size=4 * MIB, seconds=20)
 #: What Lambda tells a function of its role, and more that is nobody's business.
 SECRETS = {
@@ -198,6 +199,8 @@ def test_an_encoder_is_ended_with_all_that_it_has_started(tmp_path):
         "os.link('/bin/true', 'link')",
         "os.mkfifo('pipe')",
         "os.kill(os.getppid(), 0)",
+        f"ctypes.CDLL(None).syscall({TGKILL}, os.getppid(), os.getppid(), 0) == -1 and exit(1)",
+        "resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)",
         "socket.socket()",
         "socket.socket(socket.AF_UNIX)",
         "socket.socketpair()",
@@ -208,6 +211,28 @@ def test_the_kernel_refuses_what_it_has_no_business_with(tmp_path: Path, attempt
     ended = run(python(f"import ctypes, socket\nos.chdir({str(tmp_path)!r})\n{attempt}"), LIMITS)
     assert ended.status == 1, ended
     assert not list(tmp_path.iterdir())
+
+
+def test_it_may_limit_and_end_itself() -> None:
+    limiting = "which = resource.RLIMIT_NOFILE\nresource.setrlimit(which, (8, 8))\nresource.prlimit(0, which)"
+    assert run(python(limiting), LIMITS).status == 0
+    assert run(python("os.abort()"), LIMITS).status == -signal.SIGSEGV
+
+
+def test_without_its_filter_no_program_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox(network=False), "_address", 0)
+    with pytest.raises(subprocess.SubprocessError):
+        run(python("print('here')"), LIMITS)
+
+
+def test_a_machine_that_cannot_filter_is_told_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sandbox(network=False), "is_filtered", False)
+    process._warn_of_no_filter.cache_clear()
+    for _ in range(2):
+        assert run(python("os.symlink('/', '/nowhere/link')"), LIMITS).stderr.count(b"FileNotFoundError") == 1
+    assert caplog.text.count("System calls cannot be filtered") == 1
 
 
 def test_it_has_threads() -> None:

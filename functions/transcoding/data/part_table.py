@@ -28,7 +28,7 @@ from transcoding.data.table import (
     set_status,
 )
 from transcoding.errors import WORKER_LOST_INFO, Failure, LeaseLostError, TaskFailedError
-from transcoding.model import MAX_ATTEMPTS, Part, Status, Task
+from transcoding.model import MAX_ATTEMPTS, MAX_TRIES, Part, Status, Task
 
 #: After which DynamoDB may remove parts that nobody has removed. A task that takes as long fails.
 PARTS_PERIOD = timedelta(days=3)
@@ -114,7 +114,7 @@ class PartTable(Table):
             return None
         if found.lease_expires_at >= now:
             return found if found.lease_owner == owner else None
-        if found.tries >= MAX_ATTEMPTS:
+        if found.tries >= MAX_TRIES:
             if self.fail_unowned(task.id, task.attempt, number, Failure.WORKER_LOST, WORKER_LOST_INFO):
                 raise TaskFailedError(Failure.WORKER_LOST, WORKER_LOST_INFO)
             return None
@@ -186,7 +186,10 @@ class PartTable(Table):
         `is_fault`: the next try is to leave out what may have been at fault. The caller's message comes
         again. Raises LeaseLostError.
         """
-        again = _owned(part) & (PartRecord.tries < MAX_ATTEMPTS)
+        again = _owned(part) & (PartRecord.tries < MAX_TRIES)
+        if is_fault:
+            few = PartRecord.faults < MAX_ATTEMPTS - 1
+            again &= PartRecord.faults.does_not_exist() | few
         sent = (PartRecord.sends.set(1), PartRecord.sent_at.set(self._clock()))
         fault = (PartRecord.faults.add(1),) if is_fault else ()
         if self._change_part(_key(part), again, *_end_part_lease(), *sent, *fault):

@@ -31,7 +31,7 @@ IDLE_SECONDS = 30.0
 #: without a byte, after which another request may help.
 HEAD_SECONDS, READ_SECONDS = 60.0, 60.0
 #: A server that sends fewer bytes a second than this, over so many seconds of waiting for it, is given up.
-LEAST_RATE, RATE_SECONDS = 16 * 1024, 60.0
+LEAST_RATE, RATE_SECONDS = 4 * 1024, 60.0
 MAX_REDIRECTS = 5
 #: Pauses before a request is sent again, over the whole life of a source.
 RETRY_PAUSES = (1.0, 2.0, 4.0)
@@ -154,7 +154,6 @@ class HttpSource:
                 with self._named_failures(self._url), self._waiting(READ_SECONDS):
                     # Returns the bytes of a single receive: none of them is lost when the connection breaks.
                     chunk = self._response.read1(size)
-                    self._time_left()
                 self._waited += time.monotonic() - started
                 self._received += len(chunk)
                 with self._named_failures(self._url):
@@ -232,20 +231,21 @@ class HttpSource:
     @contextmanager
     def _waiting(self, seconds: float) -> Iterator[None]:
         """Wait for the server in the block, for at most so many seconds."""
-        started = time.monotonic()
-        self._due = started + seconds
+        due = self._due = time.monotonic() + seconds
         try:
             yield
         finally:
-            due, self._due = self._due, math.inf
+            self._due = math.inf
             # What was cut off by hanging up may look whole.
+            self._time_left()
             if time.monotonic() >= due:
-                raise self._too_slow()
+                text = f"{self._url.host} is too slow: it has sent nothing of the file for {seconds:g} s."
+                raise _PassingError(Failure.SOURCE_TIMED_OUT, text)
 
     def _watch(self, closed: threading.Event) -> None:
-        """Hang up when what is waited for is overdue."""
+        """Hang up when what is waited for is overdue, and after `abort`, also one before the request."""
         while not closed.wait(max(0.0, min(_WATCH, self._deadline - time.monotonic()))):
-            if time.monotonic() >= min(self._deadline, self._due):
+            if self._aborted.is_set() or time.monotonic() >= min(self._deadline, self._due):
                 self._hang_up()
                 return
 

@@ -167,8 +167,7 @@ def sample(
     for number, picture in enumerate(pictures):
         name, place = picture.name, folder / picture.name
         command += ["-map", f"[{name}]", "-fps_mode", "passthrough", *_time_base(facts)]
-        command += ["-g", "9999", *picture.codec.options(picture.rung, crfs[name]), *single]
-        command += picture.codec.beside if picture.aligned else ()
+        command += ["-g", "9999", *_encoder(picture, crfs[name]), *single]
         command += ["-stats_enc_post:v", str(place / SIZES), "-stats_enc_post_fmt:v", "{size}"]
         # What comes out of the encoder is decoded in the same process, and stored nowhere.
         # Before it are two outputs of each other rendition, and one decoder.
@@ -335,8 +334,7 @@ def _picture_options(plan: Plan, picture: PicturePlan, span: Span | None = None)
         options += ["-vf", ",".join(filters)]
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
     options += ["-fps_mode", "vfr", *_time_base(picture.facts)]
-    options += [*picture.codec.options(picture.rung, picture.crf), *_tag(picture)]
-    options += picture.codec.beside if picture.aligned else []
+    options += [*_encoder(picture, picture.crf), *_tag(picture)]
     if not picture.codec.in_parts:
         return options
     # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
@@ -346,6 +344,11 @@ def _picture_options(plan: Plan, picture: PicturePlan, span: Span | None = None)
         wanted += f"*not(between(t,{end - _SCRAP:.3f},{end:.3f}))"
     options += ["-force_key_frames", f"expr:if(isnan(prev_forced_t),1,{wanted})", "-g", "9999"]
     return options
+
+
+def _encoder(picture: PicturePlan, crf: float) -> list[str]:
+    rate = picture.rate if picture.thinned > 1 else None
+    return picture.codec.options(picture.rung, crf, beside=picture.aligned, rate=rate)
 
 
 def _time_base(facts: VideoFacts) -> list[str]:

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import IO
@@ -244,7 +245,7 @@ def _confinement(limits: Limits, *, network: bool) -> Callable[[], None]:
     """Return what a new process does before it becomes the program."""
     worker, allowed = os.getpid(), sandbox(network=network)
     if not allowed.is_filtered:
-        logger.warning("System calls cannot be filtered on this machine")
+        _warn_of_no_filter()
     processor_seconds = math.ceil(limits.seconds) * (os.cpu_count() or 1)
     limited = [
         (which, _allowed(which, value))
@@ -267,6 +268,11 @@ def _confinement(limits: Limits, *, network: bool) -> Callable[[], None]:
         allowed.enter()
 
     return confine
+
+
+@cache
+def _warn_of_no_filter() -> None:
+    logger.warning("System calls cannot be filtered on this machine")
 
 
 def _allowed(which: int, value: int) -> int:

@@ -2,9 +2,9 @@
 
 A filter of system calls (seccomp, Linux's Documentation/userspace-api/seccomp_filter.rst), and no
 capabilities where the worker is root. The filter lets no process leave its group, which is killed as a whole;
-no link be made, which the worker would follow when it reads results; no other process be looked into; no port
-be listened on; and without a network, no socket be opened. Signals are refused but tgkill's, which abort(3)
-needs.
+no link be made, which the worker would follow when it reads results; no other process be looked into, limited
+or signalled; no port be listened on; and without a network, no socket be opened. A process may not signal
+itself either: abort(3) ends it with SIGSEGV.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ _DENIED = {
     "setsid": (112, 157),
     "symlink": (88, 0),
     "symlinkat": (266, 36),
+    "tgkill": (234, 131),
     "tkill": (200, 130),
     "unshare": (272, 97),
     "userfaultfd": (323, 282),
@@ -61,6 +62,8 @@ _DENIED = {
 #: With a network, also binding is allowed: musl's resolver does it.
 _DENIED_WITHOUT_NETWORK = {"connect": (42, 203), "socket": (41, 198), "socketpair": (53, 199)}
 _CLONE, _CLONE3 = (56, 220), (435, 435)
+#: Allowed for the process itself, which is 0: the C library asks for its limits.
+_PRLIMIT = (302, 261)
 #: The flags of all namespaces, in which a process would have capabilities again.
 _NAMESPACES = 0x7E020000
 #: The first system call of x86-64's other interface (x32), which has numbers of its own.
@@ -86,24 +89,23 @@ class Sandbox:
         self._filter = _filter(network=network)
         self._program = _Program(len(self._filter) // 8, self._filter)
         self._address = ctypes.addressof(self._program)
-
-    @property
-    def is_filtered(self) -> bool:
-        """Whether system calls can be filtered on this machine."""
-        if not self._filter:
-            return False
-        # A kernel that knows the operation looks for the filter at address 0.
-        prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, 0, 0, 0)
-        return ctypes.get_errno() == errno.EFAULT
+        #: Whether system calls can be filtered on this machine.
+        self.is_filtered = bool(self._filter) and _kernel_filters()
 
     def enter(self) -> None:
-        """Restrict the calling process for good, as far as the kernel can."""
+        """Restrict the calling process for good, as far as the kernel can. Raises OSError where it fails."""
         for capability in range(_CAPABILITIES):
             # Of no effect for who is not root. What root executes then has no capabilities.
             prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
         prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        if self._filter:
-            prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, self._address, 0, 0)
+        if self.is_filtered and prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, self._address, 0, 0):
+            raise OSError(ctypes.get_errno(), "the filter of system calls cannot be installed")
+
+
+def _kernel_filters() -> bool:
+    # A kernel that knows the operation looks for the filter at address 0.
+    prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, 0, 0, 0)
+    return ctypes.get_errno() == errno.EFAULT
 
 
 def _filter(*, network: bool) -> bytes:
@@ -123,6 +125,11 @@ def _filter(*, network: bool) -> bytes:
         # The older call is used then, whose flags can be looked at.
         *_refused([_CLONE3[column]], _ERROR | errno.ENOSYS),
         *_refused((numbers[column] for numbers in denied.values() if numbers[column]), refused),
+        _instruction(_JUMP_EQUAL, _PRLIMIT[column], 0, 4),
+        _instruction(_LOAD, _FIRST_ARGUMENT),
+        _instruction(_JUMP_EQUAL, 0, 0, 1),
+        _instruction(_RETURN, _ALLOW),
+        _instruction(_RETURN, refused),
         _instruction(_JUMP_EQUAL, _CLONE[column], 0, 3),
         _instruction(_LOAD, _FIRST_ARGUMENT),
         _instruction(_JUMP_SET, _NAMESPACES, 0, 1),

@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from types import MappingProxyType
 
 from transcoding.media.planning.ladder import Rung
@@ -119,12 +120,14 @@ class Choice:
 class PictureCodec:
     """A codec of pictures; `name` is FFmpeg's.
 
-    `encoder` are FFmpeg's options, with `{crf}` and what a `Rung` has in braces. `crfs` is the constant rate
-    factor by the longest shorter side, in pixels, that it is for, where none is chosen for the source from
-    `crf_range`; None: none ever is. `pixels` is the last filter. `ten_bits`: it keeps ten of a picture's
-    bits, where there are more than eight, and HDR as it is. `least_side` is the encoder's, in pixels.
-    `cost` is the work of encoding a pixel, relative to x264's. `reordered` is how many frames the encoder
-    decodes ahead of the one that is shown. `in_parts`: parts of a picture may be encoded apart and joined.
+    `encoder` are FFmpeg's options, with `{crf}` and what a `Rung` has in braces. `own` is the option that
+    takes the encoder's own parameters: `parameters` always, and `beside` and `thinned` of some renditions.
+    `crfs` is the constant rate factor by the longest shorter side, in pixels, that it is for, where none is
+    chosen for the source from `crf_range`; None: none ever is. `pixels` is the last filter. `ten_bits`: it
+    keeps ten of a picture's bits, where there are more than eight, and HDR as it is. `least_side` is the
+    encoder's, in pixels. `cost` is the work of encoding a pixel, relative to x264's. `reordered` is how many
+    frames the encoder decodes ahead of the one that is shown. `in_parts`: parts of a picture may be encoded
+    apart and joined.
     `codec_string` returns the codecs parameter (RFC 6381) of an init segment, which may be empty where MP4
     does not hold the codec; it raises ValueError where the init segment describes another codec. A codec
     without such a parameter has its name in the WebCodecs registry (W3C), or FFmpeg's.
@@ -134,9 +137,13 @@ class PictureCodec:
     encoder: tuple[str, ...]
     #: The name of its sample entry in MP4, where FFmpeg would choose another.
     tag: str = ""
-    #: FFmpeg's options of one of several renditions that are made at once: without keyframes of the encoder's
-    #: own where scenes change, and in as much memory as they have together.
+    own: str = ""
+    parameters: tuple[str, ...] = ()
+    #: Of one of several renditions that are made at once: without keyframes of the encoder's own where scenes
+    #: change, and in as much memory as they have together.
     beside: tuple[str, ...] = ()
+    #: Of a picture that has fewer frames a second, `{rate}`, than FFmpeg tells the encoder.
+    thinned: tuple[str, ...] = ()
     crfs: Mapping[int, int] = field(default_factory=dict)
     crf_range: CrfRange | None = None
     pixels: str = "format=yuv420p"
@@ -158,9 +165,13 @@ class PictureCodec:
         """Return the CRF of a picture of this shorter side, in pixels; 0 where the codec has none."""
         return next((crf for side, crf in self.crfs.items() if short_side <= side), 0)
 
-    def options(self, rung: Rung, crf: float) -> list[str]:
-        """Return FFmpeg's options of the encoder."""
-        return [option.format(rung=rung, crf=f"{crf:g}") for option in self.encoder]
+    def options(
+        self, rung: Rung, crf: float, *, beside: bool = False, rate: Fraction | None = None
+    ) -> list[str]:
+        """Return FFmpeg's options of the encoder: of one beside others, and of a rate that it is not told."""
+        options = [option.format(rung=rung, crf=f"{crf:g}") for option in self.encoder]
+        own = [*self.parameters, *(self.beside if beside else ()), *(self.thinned if rate else ())]
+        return [*options, *([self.own, ":".join(own).format(rate=rate)] if own else ())]
 
     def last_filter(self, bits: int) -> str:
         """Return the filter before the encoder, for a picture of so many bits a sample: 8 or 10."""
@@ -203,7 +214,9 @@ H264 = PictureCodec(
         # Captions inside the picture would be in this codec alone, and unknown to players.
         *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}", "-a53cc", "0"),
     ),
-    beside=("-sc_threshold", "0"),
+    own="-x264-params",
+    beside=("scenecut=0",),
+    thinned=("fps={rate}",),
     crfs=MappingProxyType({360: 20, _LARGEST: 21}),
     crf_range=CrfRange(18.0, 34.0, usual=25.0, fall=0.8, halving=6.0, step=0.5),
     reordered=2,
@@ -215,14 +228,15 @@ HEVC = PictureCodec(
     encoder=(
         *("-c:v", "libx265", "-preset", "fast", "-crf", "{crf}"),
         *("-maxrate", "{rung.buffer_rate}", "-bufsize", "{rung.buffer}"),
-        # An IDR frame at each keyframe, none elsewhere, and no frame that is shown before it follows it. Its
-        # description of itself is left out: it names the processor, and parts are to have the same headers.
-        # Fewer players have the high tier than a higher level.
-        *("-forced-idr", "1", "-x265-params"),
-        "open-gop=0:scenecut=0:high-tier=0:info=0:log-level=error",
         # Dolby Vision's metadata describe another picture than the one that is made.
-        *("-dolbyvision", "0"),
+        *("-forced-idr", "1", "-dolbyvision", "0"),
     ),
+    own="-x265-params",
+    # An IDR frame at each keyframe, none elsewhere, and no frame that is shown before it follows it. Its
+    # description of itself is left out: it names the processor, and parts are to have the same headers.
+    # Fewer players have the high tier than a higher level.
+    parameters=("open-gop=0", "scenecut=0", "high-tier=0", "info=0", "log-level=error"),
+    thinned=("fps={rate}",),
     # Apple plays no other: HLS authoring specification 1.10.
     tag="hvc1",
     crfs=MappingProxyType({_LARGEST: 20}),
@@ -237,21 +251,24 @@ HEVC = PictureCodec(
     highest_level=153,
     codec_string=_hvc1,
 )
-_SVT_AV1 = "recode-loop=0:max-qp=50"
 AV1 = PictureCodec(
     name="av1",
     encoder=(
         *("-c:v", "libsvtav1", "-preset", "8", "-crf", "{crf}"),
-        # The rate holds over a few seconds, and not exactly: where keyframes are encoded again to keep it,
-        # ordinary film gets worse long before the rate is reached.
-        *("-maxrate", "{rung.buffer_rate}", "-svtav1-params", _SVT_AV1, "-dolbyvision", "0"),
+        *("-maxrate", "{rung.buffer_rate}", "-dolbyvision", "0"),
     ),
-    beside=("-svtav1-params", f"{_SVT_AV1}:lp=2"),
+    own="-svtav1-params",
+    # The rate holds over a few seconds, and not exactly: where keyframes are encoded again to keep it,
+    # ordinary film gets worse long before the rate is reached.
+    parameters=("recode-loop=0", "max-qp=50"),
+    beside=("lp=2",),
+    thinned=("fps-num={rate.numerator}", "fps-denom={rate.denominator}"),
     crfs=MappingProxyType({_LARGEST: 28}),
     crf_range=CrfRange(18.0, 50.0, usual=37.0, fall=0.4, halving=13.0, step=1.0),
     ten_bits=True,
     # Of smaller ones, it overwrites its own memory.
     least_side=64,
+    cost=0.75,
     copyable_profiles=frozenset({"Main"}),
     copyable_pixels=frozenset({"yuv420p", "yuv420p10le"}),
     # 5.1, counted from 2.0 in steps of a quarter.
