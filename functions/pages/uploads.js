@@ -139,22 +139,30 @@ async function run(upload) {
     // Other parts are not sent on: whoever goes on would send them twice.
     abort.abort();
     const refused = error.errcode && error.errcode !== REFUSED_KEY && !error.retryable;
-    if (error.name !== "AbortError") Object.assign(upload, { state: refused ? "failed" : "paused", error: error.message });
+    // Who was stopped says nothing of who goes on.
+    if (error.name !== "AbortError" && upload.abort === abort) Object.assign(upload, { state: refused ? "failed" : "paused", error: error.message });
   }
   remember();
   if (uploads.includes(upload)) card(upload);
   next();
 }
 
+// Begins an upload, once: what nobody has the id of could not be gone on with, so the answer is waited for also where it is
+// stopped, and whoever goes on by then waits for the same.
+function created(upload) {
+  const { name, size } = upload;
+  upload.creation ??= insist("create-upload", { body: { name, size } })
+    .then((known) => ((upload.id = known.upload_id), remember(), known))
+    .finally(() => (upload.creation = null));
+  return upload.creation;
+}
+
 // Sends what S3 does not have, and returns the address of the whole.
 async function send(upload, signal) {
-  const { file, name, size } = upload;
+  const { file, size } = upload;
   let part = 1;
   const etags = [];
-  // What nobody has the id of could not be gone on with: the first answer is waited for, also after a stop.
-  let known = await insist("create-upload", upload.id ? { body: { upload_id: upload.id }, signal } : { body: { name, size } });
-  upload.id = known.upload_id;
-  remember();
+  let known = await (upload.id ? insist("create-upload", { body: { upload_id: upload.id }, signal }) : created(upload));
   signal.throwIfAborted();
   const count = Math.max(1, Math.ceil(size / known.part_size));
   upload.sent = 0;

@@ -22,9 +22,10 @@ _QUERY = re.compile(r"(://[^?#\x00-\x20\x7f-\xa0]*)([?#][^\x00-\x20\x7f-\xa0]*)?
 _BARE_QUERY = re.compile(r"\?[^\x00-\x20\x7f-\xa0=?]+=[^\x00-\x20\x7f-\xa0]*")
 #: What is secret wherever it comes up, by its name.
 _NAMES = r"(?i:X-Amz-(?:Signature|Credential|Security-Token)|x-api-key)"
-#: It follows its name in a query (escaped, too), a header, JSON (also inside JSON) or what Python shows.
+#: It follows its name in a query or header (escaped, too), JSON (also inside JSON) or what Python shows.
 _BY_NAME = re.compile(
-    rf"({_NAMES})((?:[\s=:,\[\](\\\"']|%(?:25)*3[Dd]|b(?=[\\\"']))+)[^\x00-\x20\x7f-\xa0\\\"'&\])]+"
+    rf"({_NAMES})([\\\"')\]]*(?:[=:\[\s]|,\s|%(?:25)*3[AaDd])(?:[\s=:,\[\](\\\"']|%(?:25)*(?:3[AaDd]|20)"
+    r"|(?:b|value)(?=[\\\"']))*)[^\x00-\x20\x7f-\xa0\\\"'&\])]+"
 )
 _IS_SECRET = re.compile(_NAMES)
 
@@ -71,16 +72,20 @@ def _serialize(record: Mapping[str, Any]) -> str:
     return json.dumps(_clean(record), ensure_ascii=False, separators=(",", ":"))
 
 
+def _is_name(value: Any) -> bool:
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return bool(_IS_SECRET.fullmatch(text))
+
+
 def _clean(value: Any) -> Any:
     # Before it is JSON, in which a quote inside a URL would look like its end.
     match value:
         case None | bool() | int() | float():
             return value
         case Mapping():
-            return {
-                str(key): "…" if _IS_SECRET.fullmatch(str(key)) else _clean(item)
-                for key, item in value.items()
-            }
+            return {str(key): "…" if _is_name(key) else _clean(item) for key, item in value.items()}
+        case [name, _] if _is_name(name):
+            return [name, "…"]
         case list() | tuple():
             return [_clean(item) for item in value]
         case _:

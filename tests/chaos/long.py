@@ -2,9 +2,8 @@
 
 python -m tests.chaos.long [--seed N] [--hours N]
 
-As `tests.chaos`, with longer parts. Blows begin when there are parts, and are so far apart that hardly any of
-them is struck three times. The exit code is 0 if each rendition has the source's frames at their times, the
-sound is the source's, and nothing is left.
+As `tests.chaos`, with longer parts. Blows begin when there are parts. The exit code is 0 if each rendition
+has the source's frames at their times, the sound is the source's, and nothing is left.
 """
 
 from __future__ import annotations
@@ -19,17 +18,18 @@ from tests.chaos.weather import Blow, Weather
 
 FILM = "film.mp4"
 RATE = 3
-#: A picture in which every frame is another, and two renditions. It is small: for each range of a file, the
+#: A picture in which every frame is another. It is small: for each range of a file, the
 #: emulator reads all that follows.
 _RECIPE = (
-    "-f lavfi -i testsrc2=s=854x480:r={rate}:d={seconds} -f lavfi -i sine=440:beep_factor=4:d={seconds}"
-    " -c:v libx264 -preset veryfast -g 60 -pix_fmt yuv420p -b:v 80k -c:a aac -b:a 32k"
+    "-f lavfi -i testsrc2=s=1280x720:r={rate}:d={seconds} -f lavfi -i sine=440:beep_factor=4:d={seconds}"
+    " -c:v libx264 -preset veryfast -g 60 -pix_fmt yuv420p -b:v 120k -c:a aac -b:a 32k"
 )
 LEASE = 20
 PARAMETERS = {"MaxWorkers": "3", "LeaseSeconds": str(LEASE), "FanOutSeconds": "60", "PartSeconds": "2"}
 RATE_OF_FAULTS = 0.05
-#: Seconds from one blow to the next, on average: the sound is one part, which takes some minutes.
-BLOWS = 150.0
+#: Seconds from one blow to the next, on average. The sound is one part, which takes some minutes: a third of
+#: the blows strike it, and the sixth ends the task.
+BLOWS = 75.0
 _SHARES = {Blow.FFMPEG: 40, Blow.WORKER: 40, Blow.STOPPED: 20}
 #: Seconds until it must have ended.
 LONGEST = 3 * 3600

@@ -184,7 +184,8 @@ def lives(stack: Any, task_id: str) -> int:
     task = item(stack, task_id)
     undone = [part for part in parts(stack, task_id).values() if "done" not in part]
     if undone or "parts" in task:
-        return min(MAX_TRIES - int(part["tries"]["N"]) for part in undone) if undone else MAX_ATTEMPTS
+        left = [MAX_TRIES - int(part["tries"]["N"]) for part in undone]
+        return min([*left, MAX_ATTEMPTS - int(task.get("finishes", {"N": "0"})["N"])])
     return MAX_ATTEMPTS - int(task["attempt"]["N"])
 
 

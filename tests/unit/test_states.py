@@ -46,6 +46,7 @@ from transcoding.data.queue import JobQueue
 from transcoding.data.task_table import TaskTable
 from transcoding.errors import (
     ApiError,
+    EncoderLostError,
     Failure,
     LeaseLostError,
     OutOfTimeError,
@@ -70,7 +71,7 @@ RETENTION = timedelta(days=30)
 LIFETIME = 860.0
 SKEWS = (-20.0, 0.0, 20.0)
 #: A message that is received more often is a dead letter.
-RECEIVES = 10
+RECEIVES = 13
 #: Within which all has to have ended after the last fault, seconds: an hour's wait is at most doubled.
 SETTLED_WITHIN = 12 * 3600.0
 
@@ -102,6 +103,7 @@ class Trouble(StrEnum):
 
     DAMAGED = "the source cannot be transcoded"
     BROKEN = "an error that may pass"
+    KILLED = "FFmpeg is killed"
     LATE = "the invocation ends before the work does"
     STALE = "another version has stored what is read"
 
@@ -280,6 +282,9 @@ class World:
                 assert "expires_at" in item
             assert task_id not in self.deleted or status is Status.DELETED, f"{task_id} is back"
         assert found.keys() >= self.seen.keys(), "a task is lost"
+        for key, item in items.items():
+            assert int(item.get("tries", 0)) <= 6, f"{key} was taken up {item['tries']} times"
+            assert int(item.get("faults", 0)) <= 2, f"{key} was tried after {item['faults']} errors"
         assert counted(items) == sum("month" in item for item in found.values()), "the counts are wrong"
         listed = [item for item in found.values() if int(item["status"]) != Status.DELETED]
         assert len(listed) == sum("month" in item for item in found.values())
@@ -363,6 +368,8 @@ class Transcoder:
             raise TaskFailedError(Failure.DAMAGED, "It is torn.")
         if actor.trouble is Trouble.BROKEN:
             raise OSError("the disk is on fire")
+        if actor.trouble is Trouble.KILLED:
+            raise EncoderLostError("FFmpeg was killed")
         if actor.trouble is Trouble.STALE and task.parts:
             raise StaleAttemptError("source.json")
         return actor.trouble

@@ -21,7 +21,7 @@ from transcoding import settings
 from transcoding.api.parameters import QUALITY, RefusedError
 from transcoding.data.records import Attention, ByMonth, ByPeriod, Record
 from transcoding.media.planning.formats import FORMATS
-from transcoding.model import MAX_ATTEMPTS
+from transcoding.model import MAX_TRIES
 from transcoding.service.callbacks import PATIENCE, SECONDS
 
 TEMPLATE = cloudformation.TEMPLATE
@@ -366,7 +366,7 @@ def test_the_consumers_of_queues(name: str, queue: str, batch: int) -> None:
 def test_a_job_is_given_up_only_after_all_attempts_and_kept_as_long_as_can_be() -> None:
     redrive = _properties("JobQueue")["RedrivePolicy"]
     # More often than a task has attempts: what cannot reach the table says nothing about the task.
-    assert redrive["maxReceiveCount"] > MAX_ATTEMPTS
+    assert redrive["maxReceiveCount"] >= MAX_TRIES + 7
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
     assert _properties("DeadLetterQueue")["MessageRetentionPeriod"] == 14 * 24 * 3600
 
@@ -746,6 +746,12 @@ def test_parameters_are_described_grouped_and_used() -> None:
         ("OutputReaderArn", OWN_READER, True),
         ("OutputReaderArn", "arn:aws:iam::123456789012:role/cdn", True),
         ("OutputReaderArn", "*", False),
+        ("ExtraSourceArns", "", True),
+        ("ExtraSourceArns", "arn:aws-cn:s3:::films", True),
+        ("ExtraSourceArns", "arn:aws:s3:::films/*", True),
+        ("ExtraSourceArns", "films", False),
+        ("ExtraSourceArns", "s3://films", False),
+        ("ExtraSourceArns", "arn:aws:s3:eu-west-1:123456789012:accesspoint/films", False),
         ("Timezone", "Asia/Shanghai", True),
         ("Timezone", "America/Argentina/Buenos_Aires", True),
         ("Timezone", "Etc/GMT+8", True),

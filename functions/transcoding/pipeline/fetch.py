@@ -151,7 +151,7 @@ class HttpSource:
             self._time_left()
             try:
                 started = time.monotonic()
-                with self._named_failures(self._url), self._waiting(READ_SECONDS):
+                with self._named_failures(self._url), self._waiting(self._url, READ_SECONDS):
                     # Returns the bytes of a single receive: none of them is lost when the connection breaks.
                     chunk = self._response.read1(size)
                 self._waited += time.monotonic() - started
@@ -222,14 +222,14 @@ class HttpSource:
         closed = threading.Event()
         self._transfer.callback(closed.set)
         threading.Thread(target=self._watch, args=[closed], daemon=True).start()
-        with self._waiting(HEAD_SECONDS):
+        with self._waiting(url, HEAD_SECONDS):
             connection.request(
                 "GET", url.target, headers=headers, preload_content=False, decode_content=False
             )
             return self._transfer.enter_context(closing(connection.getresponse()))
 
     @contextmanager
-    def _waiting(self, seconds: float) -> Iterator[None]:
+    def _waiting(self, url: Url, seconds: float) -> Iterator[None]:
         """Wait for the server in the block, for at most so many seconds."""
         due = self._due = time.monotonic() + seconds
         try:
@@ -239,7 +239,7 @@ class HttpSource:
             # What was cut off by hanging up may look whole.
             self._time_left()
             if time.monotonic() >= due:
-                text = f"{self._url.host} is too slow: it has sent nothing of the file for {seconds:g} s."
+                text = f"{url.authority} is too slow: it has sent nothing of the file for {seconds:g} s."
                 raise _PassingError(Failure.SOURCE_TIMED_OUT, text)
 
     def _watch(self, closed: threading.Event) -> None:

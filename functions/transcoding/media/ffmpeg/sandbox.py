@@ -2,9 +2,9 @@
 
 A filter of system calls (seccomp, Linux's Documentation/userspace-api/seccomp_filter.rst), and no
 capabilities where the worker is root. The filter lets no process leave its group, which is killed as a whole;
-no link be made, which the worker would follow when it reads results; no other process be looked into, limited
-or signalled; no port be listened on; and without a network, no socket be opened. A process may not signal
-itself either: abort(3) ends it with SIGSEGV.
+no link be made, which the worker would follow when it reads results; no other process be looked into,
+signalled or limited; no port be listened on; and without a network, no socket be opened. A process may not
+signal itself either: abort(3) ends it by a signal that is not SIGABRT.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ctypes
 import errno
 import platform
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # prctl(2), and its operations that are used.
 prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -64,6 +64,10 @@ _DENIED_WITHOUT_NETWORK = {"connect": (42, 203), "socket": (41, 198), "socketpai
 _CLONE, _CLONE3 = (56, 220), (435, 435)
 #: Allowed for the process itself, which is 0: the C library asks for its limits.
 _PRLIMIT = (302, 261)
+#: Their operations that name who is sent a signal when a file is ready: F_SETOWN and F_SETOWN_EX; FIOSETOWN
+#: and SIOCSPGRP.
+_FCNTL, _SETTING_OWNERS = (72, 25), (8, 15)
+_IOCTL, _SETTING_OWNERS_TOO = (16, 29), (0x8901, 0x8902)
 #: The flags of all namespaces, in which a process would have capabilities again.
 _NAMESPACES = 0x7E020000
 #: The first system call of x86-64's other interface (x32), which has numbers of its own.
@@ -73,7 +77,7 @@ _X32 = 0x40000000
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERROR = 0x7FFF0000, 0x80000000, 0x00050000
 #: Offsets in struct seccomp_data.
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 
 
 class _Program(ctypes.Structure):
@@ -125,6 +129,8 @@ def _filter(*, network: bool) -> bytes:
         # The older call is used then, whose flags can be looked at.
         *_refused([_CLONE3[column]], _ERROR | errno.ENOSYS),
         *_refused((numbers[column] for numbers in denied.values() if numbers[column]), refused),
+        *_refused_to_do(_FCNTL[column], _SETTING_OWNERS, refused),
+        *_refused_to_do(_IOCTL[column], _SETTING_OWNERS_TOO, refused),
         _instruction(_JUMP_EQUAL, _PRLIMIT[column], 0, 4),
         _instruction(_LOAD, _FIRST_ARGUMENT),
         _instruction(_JUMP_EQUAL, 0, 0, 1),
@@ -143,6 +149,13 @@ def _refused(numbers: Iterable[int], answer: int) -> Iterable[bytes]:
     for number in numbers:
         yield _instruction(_JUMP_EQUAL, number, 0, 1)
         yield _instruction(_RETURN, answer)
+
+
+def _refused_to_do(number: int, operations: Sequence[int], answer: int) -> Iterable[bytes]:
+    yield _instruction(_JUMP_EQUAL, number, 0, 2 * len(operations) + 2)
+    yield _instruction(_LOAD, _SECOND_ARGUMENT)
+    yield from _refused(operations, answer)
+    yield _instruction(_RETURN, _ALLOW)
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
