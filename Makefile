@@ -95,11 +95,12 @@ states: $(PROJECT) ## random histories of a task, EXAMPLES= of them, and a fault
 SEED ?= 1
 TASKS ?= 300
 HOURS ?= 3
+BLOWS ?= 75
 chaos: $(PROJECT) $(MINISTACK) $(FFMPEG) ## tasks of all formats under kills, failing calls, full disks: SEED=, TASKS=
 	PYTHONPATH=functions $(RUN) -m tests.chaos --seed $(SEED) --tasks $(TASKS)
 
-chaos-long: $(PROJECT) $(MINISTACK) $(FFMPEG) ## an adaptive task of three hours under kills and failing calls: SEED=, HOURS=
-	PYTHONPATH=functions $(RUN) -m tests.chaos.long --seed $(SEED) --hours $(HOURS)
+chaos-long: $(PROJECT) $(MINISTACK) $(FFMPEG) ## an adaptive task of three hours under kills and failing calls: SEED=, HOURS=, BLOWS=
+	PYTHONPATH=functions $(RUN) -m tests.chaos.long --seed $(SEED) --hours $(HOURS) --blows $(BLOWS)
 
 FILES ?= 5000
 fuzz: $(PROJECT) $(FFMPEG) ## broken media of all kinds, to all formats: SEED=, FILES=

@@ -117,6 +117,7 @@ export function stopAll() {
 const begin = (upload) => {
   upload.state = "waiting";
   upload.error = "";
+  upload.abort = null;
   show();
   next();
 };

@@ -24,8 +24,8 @@ _BARE_QUERY = re.compile(r"\?[^\x00-\x20\x7f-\xa0=?]+=[^\x00-\x20\x7f-\xa0]*")
 _NAMES = r"(?i:X-Amz-(?:Signature|Credential|Security-Token)|x-api-key)"
 #: It follows its name in a query or header (escaped, too), JSON (also inside JSON) or what Python shows.
 _BY_NAME = re.compile(
-    rf"({_NAMES})([\\\"')\]]*(?:[=:\[\s]|,\s|%(?:25)*3[AaDd])(?:[\s=:,\[\](\\\"']|%(?:25)*(?:3[AaDd]|20)"
-    r"|(?:b|value)(?=[\\\"']))*)[^\x00-\x20\x7f-\xa0\\\"'&\])]+"
+    rf"({_NAMES})([\\\"')\]]*(?:[=:,\[\s]|%(?:25)*3[AaDd])(?:[\s=:,\[\](\\\"']|%(?:25)*(?:3[AaDd]|20)"
+    r"|(?:b|(?i:\w{0,20}value))(?=[\\\"']))*)[^\x00-\x20\x7f-\xa0\\\"'&\])]+"
 )
 _IS_SECRET = re.compile(_NAMES)
 
@@ -73,8 +73,8 @@ def _serialize(record: Mapping[str, Any]) -> str:
 
 
 def _is_name(value: Any) -> bool:
-    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    return bool(_IS_SECRET.fullmatch(text))
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    return isinstance(text, str) and _IS_SECRET.fullmatch(text) is not None
 
 
 def _clean(value: Any) -> Any:
@@ -83,9 +83,13 @@ def _clean(value: Any) -> Any:
         case None | bool() | int() | float():
             return value
         case Mapping():
-            return {str(key): "…" if _is_name(key) else _clean(item) for key, item in value.items()}
+            named = any(map(_is_name, value.values()))
+            return {
+                str(key): "…" if _is_name(key) or (named and str(key).lower() == "value") else _clean(item)
+                for key, item in value.items()
+            }
         case [name, _] if _is_name(name):
-            return [name, "…"]
+            return [_clean(name), "…"]
         case list() | tuple():
             return [_clean(item) for item in value]
         case _:

@@ -1,6 +1,6 @@
 """Run an adaptive task of three hours in bad weather, and look at every frame of its result.
 
-python -m tests.chaos.long [--seed N] [--hours N]
+python -m tests.chaos.long [--seed N] [--hours N] [--blows SECONDS]
 
 As `tests.chaos`, with longer parts. Blows begin when there are parts. The exit code is 0 if each rendition
 has the source's frames at their times, the sound is the source's, and nothing is left.
@@ -27,9 +27,6 @@ _RECIPE = (
 LEASE = 20
 PARAMETERS = {"MaxWorkers": "3", "LeaseSeconds": str(LEASE), "FanOutSeconds": "60", "PartSeconds": "2"}
 RATE_OF_FAULTS = 0.05
-#: Seconds from one blow to the next, on average. The sound is one part, which takes some minutes: a third of
-#: the blows strike it, and the sixth ends the task.
-BLOWS = 75.0
 _SHARES = {Blow.FFMPEG: 40, Blow.WORKER: 40, Blow.STOPPED: 20}
 #: Seconds until it must have ended.
 LONGEST = 3 * 3600
@@ -42,18 +39,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.long", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--hours", type=float, default=3)
+    # The sound is one part, which takes some minutes: a third of the blows strike it, and the sixth ends the
+    # task.
+    parser.add_argument("--blows", type=float, default=75, help="seconds from one to the next, on average")
     arguments = parser.parse_args()
     with running(arguments.seed, PARAMETERS) as (run, _):
-        return 0 if _is_well(run, arguments.seed, round(arguments.hours * 3600)) else 1
+        well = _is_well(run, arguments.seed, round(arguments.hours * 3600), arguments.blows)
+    return 0 if well else 1
 
 
-def _is_well(run: Run, seed: int, seconds: int) -> bool:
+def _is_well(run: Run, seed: int, seconds: int, blows: float) -> bool:
     source = run.clips / FILM
     run.clips.mkdir()
     make(source, _RECIPE.format(rate=RATE, seconds=seconds))
     run.start()
     run.upload(source)
-    weather = Weather(seed, BLOWS, run.emulator.running_pid, None, LEASE + 6, _SHARES)
+    weather = Weather(seed, blows, run.emulator.running_pid, None, LEASE + 6, _SHARES)
     run.proxy.rate, started = RATE_OF_FAULTS, time.monotonic()
     made = run.create(Wish.of(FILM, "m3u8", 6))
     while run.task(made)["progress"] == 0 and run.unfinished():

@@ -15,8 +15,6 @@ from transcoding.media.ffmpeg.tools import diagnose, is_cut_short
 from transcoding.media.planning.plan import Plan
 from transcoding.pipeline.progress import POLL
 
-#: The signals that are sent to a process by others, and not for what it does itself.
-_KILLED = frozenset({signal.SIGKILL, signal.SIGTERM})
 #: After this long without progress, FFmpeg counts as stalled, seconds.
 _STALL = 120.0
 #: A result may be this much shorter than the source promised: containers round, and last packets get lost.
@@ -66,7 +64,8 @@ def _check_end(plan: Plan, encoder: Encoder) -> None:
     status, errors = encoder.wait(0), encoder.errors
     if status or errors:
         logger.warning("FFmpeg has complained", status=status, stderr=errors)
-    if status is None or -status in _KILLED:
+    if status in {None, -signal.SIGKILL}:
+        # By hand, or by the kernel where memory is short.
         raise EncoderLostError("FFmpeg was killed")
     if status < 0:
         raise OSError(f"FFmpeg has crashed: signal {-status}")
