@@ -95,7 +95,8 @@ def test_of_more_than_sixty_frames_a_second_every_so_manyth_is_shown(
     source = clips("slow-motion.mp4", recipe)
     whole = transcode(source, "m3u8", 6)
     shown = frames(whole, 360)
-    parts = frames(transcode(source, "m3u8", 6, part_seconds=0.5), 360)
+    cut = transcode(source, "m3u8", 6, part_seconds=0.5)
+    parts = frames(cut, 360)
     # Stream, dts, pts, duration, size, digest: the decoder guesses durations.
     assert [re.split(r",\s*", line)[2::3] for line in parts] == [
         re.split(r",\s*", line)[2::3] for line in shown
@@ -109,6 +110,12 @@ def test_of_more_than_sixty_frames_a_second_every_so_manyth_is_shown(
     assert len({after - before for before, after in pairwise(times)}) == 1
     assert [one.frame_rate for one in whole.output.renditions] == [rate / every]
     assert f"FRAME-RATE={rate / every:.3f}" in (whole.folder / "master.m3u8").read_text()
+    for result in (whole, cut):
+        playlist = (result.folder / "h264-360p/index.m3u8").read_text()
+        lengths = [float(length) for length in re.findall(r"EXTINF:([\d.]+)", playlist)]
+        # Each frame is shown until the next one, also the last of a segment.
+        assert sum(lengths) == pytest.approx(12, abs=0.001)
+        assert all(abs(length * rate / every - round(length * rate / every)) < 0.001 for length in lengths)
 
 
 @pytest.mark.parametrize("codec", some(("h264", "hevc", "av1"), "h264"))

@@ -335,6 +335,9 @@ def _picture_options(plan: Plan, picture: PicturePlan, span: Span | None = None)
     # Frames keep their own times: none is doubled or dropped to fill a constant rate.
     options += ["-fps_mode", "vfr", *_time_base(picture.facts)]
     options += [*_encoder(picture, picture.crf), *_tag(picture)]
+    if picture.thinned > 1 and picture.facts.constant_frame_rate:
+        # Each frame is shown in place of the next ones; where a segment ends, its own duration counts.
+        options += ["-bsf:v", f"setts=duration=DURATION*{picture.thinned}"]
     if not picture.codec.in_parts:
         return options
     # Keyframes at known distances, so that segments can be cut there; more where a scene changes.
