@@ -96,11 +96,7 @@ def test_of_more_than_sixty_frames_a_second_every_so_manyth_is_shown(
     whole = transcode(source, "m3u8", 6)
     shown = frames(whole, 360)
     cut = transcode(source, "m3u8", 6, part_seconds=0.5)
-    parts = frames(cut, 360)
-    # Stream, dts, pts, duration, size, digest: the decoder guesses durations.
-    assert [re.split(r",\s*", line)[2::3] for line in parts] == [
-        re.split(r",\s*", line)[2::3] for line in shown
-    ]
+    assert frames(cut, 360) == shown
     listing = whole.folder / "source.txt"
     chosen = rf"-vf select='not(mod(n\,{every}))' -fps_mode passthrough"
     ffmpeg(f"-i {{0}} {chosen} -f framemd5 {{1}}", source, listing)
